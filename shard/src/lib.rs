@@ -1,1 +1,1 @@
-
+pub mod filter_index;
