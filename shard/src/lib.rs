@@ -1,1 +1,2 @@
 pub mod filter_index;
+pub mod routes;
