@@ -1,0 +1,34 @@
+# Short names for what developers do often. `./run` and `./.ci/test` need no `just`.
+
+# Everything that has to pass before a change lands.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo check -p shardmq-shard --no-default-features
+    cargo test --workspace
+
+test *ARGS:
+    cargo test --workspace {{ARGS}}
+
+# The broker with the defaults; arguments go to `shardmq serve`.
+run *ARGS:
+    ./run {{ARGS}}
+
+# As the build server does it.
+ci:
+    ./.ci/run
+
+bench *ARGS:
+    cargo bench --workspace {{ARGS}}
+
+# One schedule of the simulation.
+sim SEED:
+    SEED={{SEED}} cargo test -p shardmq-shard --test simulation
+
+# Licences, bans, advisories (needs cargo-deny).
+deny:
+    cargo deny check
+
+# Renews the parts of the documentation that are made from the code.
+config-docs:
+    ./.ci/config-docs
