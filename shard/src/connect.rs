@@ -1,0 +1,802 @@
+//! The life of a connection and of its session: CONNECT, AUTH, takeover, DISCONNECT, the end of a connection and of a
+//! session, keep alive and session expiry.
+
+use protocol::{
+    Auth, ConnAck, Connect, Decoder, Disconnect, Packet, Properties, PropertyId, PropertyWriter, QoS,
+    ReasonCode, Role, Version,
+};
+
+use crate::connection::{AliasesOut, AuthExchange, ConnectionId, Phase, pause};
+use crate::inflight::{Inflight, Resend};
+use crate::metrics::{DropReason, EndReason};
+use crate::outputs::{AuthRequest, Move};
+use crate::queue::Queue;
+use crate::session::{Session, Will};
+use crate::shard::{Flow, MEMORY_REFUSE_PERCENT, Shard, TimerKey};
+use crate::{Authentication, Time};
+
+/// The authenticator's answer to an `AuthRequest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthVerdict {
+    /// `data` is the Authentication Data of CONNACK (or of AUTH 0x00).
+    Accept {
+        data: Option<Vec<u8>>,
+    },
+    /// The exchange goes on: AUTH 0x18 with this data.
+    Continue {
+        data: Vec<u8>,
+    },
+    Refuse(ReasonCode),
+}
+
+impl Shard {
+    // ---- CONNECT ----
+
+    pub(crate) fn on_connect(&mut self, id: ConnectionId, connect: &Connect<'_>, bytes: &[u8]) -> Flow {
+        let version = connect.version;
+        if let Some(connection) = self.connection(id) {
+            connection.version = version;
+            connection.wants_problem_information =
+                connect.properties.u8(PropertyId::RequestProblemInformation) != Some(0);
+            connection.packet_size_max =
+                connect.properties.u32(PropertyId::MaximumPacketSize).unwrap_or(u32::MAX);
+        }
+        if connect.client_id.len() > self.config.limits.client_id_bytes_max as usize {
+            return self.refuse_connect(id, ReasonCode::ClientIdentifierNotValid);
+        }
+        if connect.client_id.is_empty()
+            && (version == Version::V31 || (version == Version::V311 && !connect.clean_start))
+        {
+            return self.refuse_connect(id, ReasonCode::ClientIdentifierNotValid);
+        }
+        let home =
+            if connect.client_id.is_empty() { self.id } else { self.placement.home(connect.client_id) };
+        if home != self.id {
+            return self.move_connection(id, home);
+        }
+        if let Err(reason) = self.check_connect(connect) {
+            return self.refuse_connect(id, reason);
+        }
+        match &self.config.authentication {
+            Authentication::Anonymous => {
+                if connect.properties.str(PropertyId::AuthenticationMethod).is_some() {
+                    return self.refuse_connect(id, ReasonCode::BadAuthenticationMethod);
+                }
+                self.accept(id, connect, None)
+            }
+            Authentication::Ask { methods } => {
+                let method = connect.properties.str(PropertyId::AuthenticationMethod);
+                if method.is_some_and(|method| !methods.iter().any(|known| known == method)) {
+                    return self.refuse_connect(id, ReasonCode::BadAuthenticationMethod);
+                }
+                self.ask(id, connect, bytes)
+            }
+        }
+    }
+
+    /// What can be refused before anybody is asked.
+    fn check_connect(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
+        if self.is_draining {
+            return Err(ReasonCode::ServerUnavailable);
+        }
+        let limits = &self.config.limits;
+        let is_known = self.sessions_by_client_id.contains_key(connect.client_id);
+        if self.memory_percent() >= MEMORY_REFUSE_PERCENT
+            || (!is_known && self.sessions.len() >= limits.sessions_max as usize)
+        {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        let Some(will) = &connect.will else { return Ok(()) };
+        if will.qos > self.config.maximum_qos {
+            return Err(ReasonCode::QoSNotSupported);
+        }
+        if will.retain && !self.config.is_retain_available {
+            return Err(ReasonCode::RetainNotSupported);
+        }
+        if self.is_topic_refused(will.topic) {
+            return Err(ReasonCode::TopicNameInvalid);
+        }
+        let access = self.access.resolve(connect.client_id, connect.user_name);
+        if !access.may_publish(will.topic) {
+            return Err(ReasonCode::NotAuthorized);
+        }
+        Ok(())
+    }
+
+    /// The connection goes on at the client's home shard, with every byte that was read of it.
+    fn move_connection(&mut self, id: ConnectionId, to: crate::ShardId) -> Flow {
+        let Some(connection) = self.connection(id) else { return Flow::End };
+        // `consume` keeps the CONNECT and what follows it unread; the runtime takes it with `take_moves`.
+        connection.moving_to = Some(to);
+        Flow::Pause
+    }
+
+    /// Takes the connections out that turned out to live elsewhere; called once their input is complete.
+    pub(crate) fn finish_move(&mut self, id: ConnectionId) {
+        let Some(to) = self.connection(id).and_then(|connection| connection.moving_to) else { return };
+        let Some(connection) = self.remove_connection(id) else { return };
+        self.metrics.connections_moved += 1;
+        let moved = Move {
+            to,
+            unread: connection.input,
+            listener: connection.listener,
+            peer: connection.peer,
+            accepted_at: connection.accepted_at,
+        };
+        self.outputs.moves.push((id, moved));
+    }
+
+    /// CONNACK with the code (5, 3.1.1: return code), then close. Nothing after the CONNECT has any effect.
+    pub(crate) fn refuse_connect(&mut self, id: ConnectionId, reason: ReasonCode) -> Flow {
+        let Some(connection) = self.connection(id) else { return Flow::End };
+        let connack = ConnAck { session_present: false, reason, properties: Properties::EMPTY };
+        // 3.x has return codes for few reasons; a close says the others.
+        let has_answer = connection.phase != Phase::Live
+            && (connection.version == Version::V5 || reason.connack_code_v3().is_some());
+        let fits = connack.encoded_len(connection.version) <= connection.packet_size_max as usize;
+        if has_answer && fits {
+            self.metrics.packets_sent[2] += 1;
+            self.write(id, |version, out| connack.encode(version, out));
+        }
+        self.end_connection(id, EndReason::from_code(reason), None);
+        Flow::End
+    }
+
+    // ---- authentication ----
+
+    fn ask(&mut self, id: ConnectionId, connect: &Connect<'_>, bytes: &[u8]) -> Flow {
+        let request = AuthRequest {
+            connection: id,
+            client_id: connect.client_id.to_owned(),
+            user_name: connect.user_name.map(str::to_owned),
+            password: connect.password.map(<[u8]>::to_vec),
+            method: connect.properties.str(PropertyId::AuthenticationMethod).map(str::to_owned),
+            data: connect.properties.bytes(PropertyId::AuthenticationData).map(<[u8]>::to_vec),
+            is_reauthentication: false,
+        };
+        let Some(connection) = self.connection(id) else { return Flow::End };
+        connection.phase = Phase::Authenticating;
+        connection.decoder = Decoder { version: Some(connect.version), ..connection.decoder };
+        connection.auth = Some(Box::new(AuthExchange {
+            method: request.method.clone(),
+            connect: bytes.to_vec(),
+            is_asked: true,
+            is_reauthentication: false,
+        }));
+        // An enhanced exchange has to read AUTH; anything else waits for the verdict.
+        if request.method.is_none() {
+            self.pause(id, pause::AUTHENTICATION);
+        }
+        self.outputs.auth_requests.push(request);
+        Flow::Continue
+    }
+
+    /// AUTH from the client: the next step of an exchange, or a re-authentication.
+    pub(crate) fn on_auth(&mut self, id: ConnectionId, auth: &Auth<'_>) -> Flow {
+        let Some(connection) = self.connection(id) else { return Flow::End };
+        let is_live = connection.phase == Phase::Live;
+        let expected =
+            if is_live && !connection.auth.as_ref().is_some_and(|exchange| exchange.is_reauthentication) {
+                ReasonCode::ReAuthenticate
+            } else {
+                ReasonCode::ContinueAuthentication
+            };
+        let method = auth.properties.str(PropertyId::AuthenticationMethod);
+        let session = connection.session;
+        let known = connection.auth.as_mut().filter(|exchange| {
+            exchange.method.is_some() && exchange.method.as_deref() == method && !exchange.is_asked
+        });
+        let Some(exchange) = known.filter(|_| auth.reason == expected) else {
+            return match is_live {
+                true => self.fail(id, EndReason::ProtocolError, ReasonCode::ProtocolError),
+                false => self.refuse_connect(id, ReasonCode::ProtocolError),
+            };
+        };
+        exchange.is_asked = true;
+        exchange.is_reauthentication = is_live;
+        let method = exchange.method.clone();
+        let (client_id, user_name) = match is_live {
+            true => {
+                let session = &self.sessions[session as usize];
+                (session.client_id.to_string(), session.user_name.as_deref().map(str::to_owned))
+            }
+            false => self.connect_identity(id),
+        };
+        self.outputs.auth_requests.push(AuthRequest {
+            connection: id,
+            client_id,
+            user_name,
+            password: None,
+            method,
+            data: auth.properties.bytes(PropertyId::AuthenticationData).map(<[u8]>::to_vec),
+            is_reauthentication: is_live,
+        });
+        Flow::Continue
+    }
+
+    fn connect_identity(&mut self, id: ConnectionId) -> (String, Option<String>) {
+        let Some(exchange) = self.connection(id).and_then(|connection| connection.auth.as_ref()) else {
+            return Default::default();
+        };
+        match connect_decoder(&exchange.connect).next_packet(&exchange.connect) {
+            Ok(Some((Packet::Connect(connect), _))) => {
+                (connect.client_id.to_owned(), connect.user_name.map(str::to_owned))
+            }
+            _ => Default::default(),
+        }
+    }
+
+    /// The authenticator's answer. Late answers for a connection that is gone are ignored.
+    pub fn on_auth_verdict(&mut self, id: ConnectionId, verdict: AuthVerdict) {
+        let Some(connection) = self.connection(id) else { return };
+        let Some(exchange) = connection.auth.as_mut().filter(|exchange| exchange.is_asked) else { return };
+        exchange.is_asked = false;
+        let is_reauthentication = std::mem::take(&mut exchange.is_reauthentication);
+        let method = exchange.method.clone();
+        match verdict {
+            AuthVerdict::Continue { data } => {
+                connection.auth.as_mut().expect("just seen").is_reauthentication = is_reauthentication;
+                self.write_auth(id, ReasonCode::ContinueAuthentication, method.as_deref(), Some(&data));
+            }
+            AuthVerdict::Accept { data } if is_reauthentication => {
+                self.write_auth(id, ReasonCode::Success, method.as_deref(), data.as_deref());
+            }
+            AuthVerdict::Accept { data } => {
+                let bytes = std::mem::take(&mut exchange.connect);
+                if let Ok(Some((Packet::Connect(connect), _))) = connect_decoder(&bytes).next_packet(&bytes) {
+                    // Another client may have taken the last room in the meantime.
+                    match self.check_connect(&connect) {
+                        Ok(()) => drop(self.accept(id, &connect, data.as_deref())),
+                        Err(reason) => drop(self.refuse_connect(id, reason)),
+                    }
+                }
+                self.unpause(id, pause::AUTHENTICATION);
+            }
+            AuthVerdict::Refuse(reason) if is_reauthentication => {
+                self.fail(id, EndReason::NotAuthorized, reason);
+            }
+            AuthVerdict::Refuse(reason) => {
+                self.refuse_connect(id, reason);
+            }
+        }
+    }
+
+    fn write_auth(
+        &mut self,
+        id: ConnectionId,
+        reason: ReasonCode,
+        method: Option<&str>,
+        data: Option<&[u8]>,
+    ) {
+        let mut properties = Vec::new();
+        let mut writer = PropertyWriter::new(&mut properties);
+        if let Some(method) = method {
+            writer.str(PropertyId::AuthenticationMethod, method);
+        }
+        if let Some(data) = data {
+            writer.bytes(PropertyId::AuthenticationData, data);
+        }
+        let auth = Auth { reason, properties: Properties::from_wire(&properties) };
+        self.metrics.packets_sent[15] += 1;
+        self.write(id, |version, out| auth.encode(version, out));
+    }
+
+    // ---- accepted ----
+
+    fn accept(&mut self, id: ConnectionId, connect: &Connect<'_>, auth_data: Option<&[u8]>) -> Flow {
+        let is_assigned = connect.client_id.is_empty();
+        let assigned;
+        let client_id = if is_assigned {
+            assigned = self.unused_client_id();
+            assigned.as_str()
+        } else {
+            connect.client_id
+        };
+        let (session_index, session_present) = self.open_session(id, client_id, connect);
+        self.make_live(id, session_index, connect);
+        self.write_connack(id, session_index, session_present, is_assigned, connect, auth_data);
+        let Some(connection) = self.connection(id) else { return Flow::End };
+        let (packet_at, keep_alive_ms) = (connection.packet_at, connection.keep_alive_ms);
+        if keep_alive_ms > 0 {
+            self.timers.set(packet_at + keep_alive_ms, TimerKey::Connection(id));
+        }
+        self.outputs.established.push(id);
+        if session_present {
+            self.metrics.session_resumes += 1;
+            self.resume_session(id, session_index);
+        }
+        Flow::Continue
+    }
+
+    fn unused_client_id(&mut self) -> String {
+        loop {
+            let id = self.placement.assign_client_id(self.id, &mut self.assigned_ids);
+            if !self.sessions_by_client_id.contains_key(id.as_str()) {
+                return id;
+            }
+        }
+    }
+
+    /// Ends what Clean Start or takeover end, and returns the session of the client with "it existed".
+    fn open_session(&mut self, id: ConnectionId, client_id: &str, connect: &Connect<'_>) -> (u32, bool) {
+        if let Some(&existing) = self.sessions_by_client_id.get(client_id)
+            && let Some(first) = self.sessions[existing as usize].connection {
+                self.metrics.session_takeovers += 1;
+                if connect.clean_start {
+                    // The session ends with the takeover: its will does not wait.
+                    self.sessions[existing as usize].expiry_ms = 0;
+                }
+                self.end_connection(first, EndReason::Takeover, Some(ReasonCode::SessionTakenOver));
+            }
+        if let Some(&existing) = self.sessions_by_client_id.get(client_id) {
+            let session = &mut self.sessions[existing as usize];
+            let is_over = session.expires_at <= self.now;
+            if connect.clean_start || is_over {
+                if is_over {
+                    self.metrics.sessions_expired += 1;
+                }
+                self.end_session(existing, DropReason::SessionEnded);
+            } else {
+                // A new connection within the delay withdraws the will [MQTT-3.1.3-9].
+                session.will_at = None;
+                session.will = None;
+                self.update_session(existing, id, connect);
+                return (existing, true);
+            }
+        }
+        let index = self.insert_session(client_id, connect);
+        self.update_session(index, id, connect);
+        (index, false)
+    }
+
+    fn insert_session(&mut self, client_id: &str, connect: &Connect<'_>) -> u32 {
+        let seed = self.config.hash_seed;
+        let maps = || ahash::RandomState::with_seeds(seed, 7, 8, 9);
+        let session = Session {
+            client_id: client_id.into(),
+            client_key: self.placement.client_key(client_id),
+            user_name: None,
+            connection: None,
+            version: connect.version,
+            is_bridge: connect.is_bridge,
+            expiry_ms: 0,
+            expires_at: 0,
+            subscriptions: hashbrown::HashMap::with_hasher(maps()),
+            unreleased: hashbrown::HashMap::with_hasher(maps()),
+            inflight: Inflight::new(1),
+            queue: Queue::default(),
+            replays: Default::default(),
+            will: None,
+            will_at: None,
+            access: self.access.resolve(client_id, connect.user_name),
+            publish_rate: None,
+            match_epoch: 0,
+            match_index: 0,
+            groups: Vec::new(),
+        };
+        let index = self.sessions.insert(session) as u32;
+        if self.session_epochs.len() <= index as usize {
+            self.session_epochs.resize(index as usize + 1, 0);
+        }
+        self.session_epochs[index as usize] = self.session_epochs[index as usize].wrapping_add(1);
+        self.sessions_by_client_id.insert(client_id.into(), index);
+        self.metrics.sessions += 1;
+        index
+    }
+
+    /// What each CONNECT sets anew.
+    fn update_session(&mut self, index: u32, id: ConnectionId, connect: &Connect<'_>) {
+        let limits = &self.config.limits;
+        let expiry_s = match connect.version {
+            Version::V5 => connect.properties.u32(PropertyId::SessionExpiryInterval).unwrap_or(0),
+            _ if connect.clean_start => 0,
+            _ => limits.session_expiry_3x_s,
+        };
+        let receive_maximum = connect.properties.u16(PropertyId::ReceiveMaximum).unwrap_or(u16::MAX);
+        let inflight_max = receive_maximum.min(limits.inflight_max);
+        let expiry_ms = expiry_s.min(limits.session_expiry_max_s) as u64 * 1000;
+        let was_persistent = self.sessions[index as usize].is_persistent();
+        let session = &mut self.sessions[index as usize];
+        session.connection = Some(id);
+        session.version = connect.version;
+        session.is_bridge = connect.is_bridge;
+        session.expiry_ms = expiry_ms;
+        session.expires_at = Time::MAX;
+        session.user_name = connect.user_name.map(Into::into);
+        session.access = self.access.resolve(&session.client_id, connect.user_name);
+        session.publish_rate = self
+            .publish_rate
+            .as_ref()
+            .map(|rate| Box::new(crate::rate_limit::RateBucket::new(rate, self.now)));
+        session.inflight.resume(inflight_max);
+        session.unreleased.values_mut().for_each(|is_current| *is_current = false);
+        session.will = connect.will.as_ref().map(|will| {
+            let properties = Will::forwarded(will);
+            Box::new(Will {
+                topic: will.topic.into(),
+                payload: will.payload.into(),
+                properties: properties.into(),
+                qos: will.qos,
+                retain: will.retain,
+                delay_ms: will.properties.u32(PropertyId::WillDelayInterval).unwrap_or(0) as u64 * 1000,
+                expiry_s: will.properties.u32(PropertyId::MessageExpiryInterval),
+            })
+        });
+        self.count_persistent(was_persistent, expiry_ms > 0);
+    }
+
+    fn count_persistent(&mut self, was: bool, is: bool) {
+        match (was, is) {
+            (false, true) => self.metrics.sessions_persistent += 1,
+            (true, false) => self.metrics.sessions_persistent -= 1,
+            _ => {}
+        }
+    }
+
+    fn make_live(&mut self, id: ConnectionId, session: u32, connect: &Connect<'_>) {
+        let limits = &self.config.limits;
+        let keep_alive_s = match (connect.keep_alive, limits.keep_alive_max_s) {
+            (asked, 0) => asked,
+            (0, max) => max,
+            (asked, max) => asked.min(max),
+        };
+        let alias_max = connect
+            .properties
+            .u16(PropertyId::TopicAliasMaximum)
+            .unwrap_or(0)
+            .min(limits.topic_alias_out_max);
+        let (hash_seed, now) = (self.config.hash_seed, self.now);
+        let listeners = &self.config.listeners;
+        let packet_size_max = match self.connections[id.slot as usize].as_ref() {
+            Some(connection) => listeners
+                .get(connection.listener as usize)
+                .map_or(limits.packet_size_max, |listener| listener.packet_size_max),
+            None => return,
+        };
+        let Some(connection) = self.connection(id) else { return };
+        connection.phase = Phase::Live;
+        connection.session = session;
+        connection.decoder = Decoder { role: Role::Server, version: Some(connect.version), packet_size_max };
+        connection.keep_alive_ms = keep_alive_s as u64 * 1500;
+        connection.packet_at = now;
+        connection.aliases_out = (alias_max > 0).then(|| Box::new(AliasesOut::new(alias_max, hash_seed)));
+        self.metrics.connections_pending -= 1;
+        self.metrics.connections[version_index(connect.version)] += 1;
+        self.metrics.connects += 1;
+        self.metrics.connections_max = self.metrics.connections_max.max(self.metrics.connection_count());
+    }
+
+    fn write_connack(
+        &mut self,
+        id: ConnectionId,
+        session: u32,
+        session_present: bool,
+        is_assigned: bool,
+        connect: &Connect<'_>,
+        auth_data: Option<&[u8]>,
+    ) {
+        let mut properties = Vec::new();
+        if connect.version == Version::V5 {
+            let config = self.config.clone();
+            let limits = &config.limits;
+            let mut writer = PropertyWriter::new(&mut properties);
+            let asked = connect.properties.u32(PropertyId::SessionExpiryInterval).unwrap_or(0);
+            if asked > limits.session_expiry_max_s {
+                writer.u32(PropertyId::SessionExpiryInterval, limits.session_expiry_max_s);
+            }
+            if limits.receive_maximum < u16::MAX {
+                writer.u16(PropertyId::ReceiveMaximum, limits.receive_maximum);
+            }
+            if config.maximum_qos < QoS::ExactlyOnce {
+                writer.u8(PropertyId::MaximumQoS, config.maximum_qos as u8);
+            }
+            if !config.is_retain_available {
+                writer.u8(PropertyId::RetainAvailable, 0);
+            }
+            let packet_size_max = self
+                .connection(id)
+                .map_or(limits.packet_size_max, |connection| connection.decoder.packet_size_max);
+            writer.u32(PropertyId::MaximumPacketSize, packet_size_max);
+            if is_assigned {
+                writer.str(PropertyId::AssignedClientIdentifier, &self.sessions[session as usize].client_id);
+            }
+            if limits.topic_alias_max > 0 {
+                writer.u16(PropertyId::TopicAliasMaximum, limits.topic_alias_max);
+            }
+            if !config.are_wildcards_available {
+                writer.u8(PropertyId::WildcardSubscriptionAvailable, 0);
+            }
+            if !config.are_subscription_ids_available {
+                writer.u8(PropertyId::SubscriptionIdentifierAvailable, 0);
+            }
+            if !config.are_shared_subscriptions_available {
+                writer.u8(PropertyId::SharedSubscriptionAvailable, 0);
+            }
+            if limits.keep_alive_max_s > 0
+                && (connect.keep_alive == 0 || connect.keep_alive > limits.keep_alive_max_s)
+            {
+                writer.u16(PropertyId::ServerKeepAlive, limits.keep_alive_max_s);
+            }
+            let wants_response = connect.properties.u8(PropertyId::RequestResponseInformation) == Some(1);
+            if let Some(information) = config.response_information.as_deref().filter(|_| wants_response) {
+                writer.str(PropertyId::ResponseInformation, information);
+            }
+            if let Some(method) = connect.properties.str(PropertyId::AuthenticationMethod) {
+                writer.str(PropertyId::AuthenticationMethod, method);
+                if let Some(data) = auth_data {
+                    writer.bytes(PropertyId::AuthenticationData, data);
+                }
+            }
+        }
+        let connack = ConnAck {
+            session_present,
+            reason: ReasonCode::Success,
+            properties: Properties::from_wire(&properties),
+        };
+        let size_max = self.connection(id).map_or(0, |connection| connection.packet_size_max as usize);
+        if connack.encoded_len(connect.version) > size_max {
+            // Not even the CONNACK may be sent [MQTT-3.1.2-24].
+            self.end_connection(id, EndReason::PacketTooLarge, None);
+            return;
+        }
+        self.metrics.packets_sent[2] += 1;
+        self.write(id, |version, out| connack.encode(version, out));
+    }
+
+    /// Repeats what was in flight, in its order, then goes on with what waits.
+    fn resume_session(&mut self, id: ConnectionId, session: u32) {
+        for group in self.sessions[session as usize].groups.clone() {
+            self.groups.mark(group);
+        }
+        let _ = id;
+        self.pull(session);
+    }
+
+    // ---- ends ----
+
+    pub(crate) fn on_disconnect(&mut self, id: ConnectionId, disconnect: &Disconnect<'_>) -> Flow {
+        let Some(session) = self.session_of(id) else { return Flow::End };
+        let limits_max = self.config.limits.session_expiry_max_s;
+        if let Some(expiry_s) = disconnect.properties.u32(PropertyId::SessionExpiryInterval) {
+            let was_persistent = self.sessions[session as usize].is_persistent();
+            if !was_persistent && expiry_s > 0 {
+                return self.fail(id, EndReason::ProtocolError, ReasonCode::ProtocolError);
+            }
+            self.sessions[session as usize].expiry_ms = expiry_s.min(limits_max) as u64 * 1000;
+            self.count_persistent(was_persistent, expiry_s > 0);
+        }
+        if disconnect.reason == ReasonCode::Success {
+            self.sessions[session as usize].will = None;
+        }
+        self.end_connection(id, EndReason::ClientDisconnect, None);
+        Flow::End
+    }
+
+    /// The session of a live connection.
+    #[inline]
+    pub(crate) fn session_of(&mut self, id: ConnectionId) -> Option<u32> {
+        self.connection(id)
+            .filter(|connection| connection.phase == Phase::Live)
+            .map(|connection| connection.session)
+    }
+
+    /// Ends a connection: v5 is told the code, the last bytes go to `outputs.closing`, the session lives on or ends,
+    /// the will is published or waits. The slot is free after this.
+    pub(crate) fn end_connection(&mut self, id: ConnectionId, end: EndReason, code: Option<ReasonCode>) {
+        let Some(connection) = self.connection(id) else { return };
+        let is_live = connection.phase == Phase::Live;
+        if let (true, Some(reason), Version::V5) = (is_live, code, connection.version) {
+            let disconnect = Disconnect { reason, properties: Properties::EMPTY };
+            if disconnect.encoded_len(Version::V5) <= connection.packet_size_max as usize {
+                // Bytes of a stalled client are not worth waiting for.
+                if matches!(end, EndReason::Takeover | EndReason::SlowConsumer) && connection.output_out > 0 {
+                    let dropped = connection.output.len() as u64;
+                    connection.output.clear();
+                    self.output_bytes -= dropped;
+                }
+                self.metrics.packets_sent[14] += 1;
+                self.write(id, |version, out| disconnect.encode(version, out));
+            }
+        }
+        let Some(mut connection) = self.remove_connection(id) else { return };
+        let output = std::mem::take(&mut connection.output);
+        self.metrics.bytes_sent += output.len() as u64;
+        self.outputs.closing.push((id, output));
+        if !is_live {
+            self.metrics.connect_rejected[end as usize] += 1;
+            return;
+        }
+        self.metrics.disconnects[end as usize] += 1;
+        self.metrics.connections[version_index(connection.version)] -= 1;
+        self.detach_session(connection.session);
+    }
+
+    /// The connection of the session is gone.
+    fn detach_session(&mut self, index: u32) {
+        let now = self.now;
+        let session = &mut self.sessions[index as usize];
+        session.connection = None;
+        session.expires_at = now.saturating_add(session.expiry_ms);
+        for replay in session.replays.drain(..) {
+            self.replays.remove(&replay.number());
+        }
+        for group in session.groups.clone() {
+            self.groups.mark(group);
+        }
+        let session = &mut self.sessions[index as usize];
+        let delay_ms = session.will.as_ref().map(|will| will.delay_ms.min(session.expiry_ms));
+        if delay_ms == Some(0) {
+            self.publish_will(index);
+        } else if let Some(delay_ms) = delay_ms {
+            session.will_at = Some(now + delay_ms);
+        }
+        let session = &mut self.sessions[index as usize];
+        if !session.is_persistent() {
+            self.end_session(index, DropReason::SessionEnded);
+            return;
+        }
+        let at = session.will_at.unwrap_or(Time::MAX).min(session.expires_at);
+        self.timers.set(at, TimerKey::Session(index, self.session_epochs[index as usize]));
+    }
+
+    /// Ends a session for good: the will that still waits is published, shared messages go to other members, the rest
+    /// is dropped and counted.
+    pub(crate) fn end_session(&mut self, index: u32, reason: DropReason) {
+        if self.sessions[index as usize].will.is_some() {
+            self.publish_will(index);
+        }
+        let filters: Vec<Box<str>> = self.sessions[index as usize].subscriptions.keys().cloned().collect();
+        for filter in filters {
+            self.remove_subscription(index, &filter);
+        }
+        let mut session = self.sessions.remove(index as usize);
+        self.sessions_by_client_id.remove(&session.client_id);
+        self.session_epochs[index as usize] = self.session_epochs[index as usize].wrapping_add(1);
+        self.metrics.sessions -= 1;
+        self.count_persistent(session.is_persistent(), false);
+        for replay in session.replays.drain(..) {
+            self.replays.remove(&replay.number());
+        }
+        let mut returned = Vec::new();
+        self.metrics.inflight_out -= session.inflight.len() as u64;
+        for (phase, outgoing) in session.inflight.drain() {
+            let Some(outgoing) = outgoing else { continue };
+            self.give_back_or_release(phase, outgoing, &mut returned);
+        }
+        while let Some((outgoing, len)) = session.queue.pop_front() {
+            self.metrics.queue_messages -= 1;
+            self.metrics.queue_bytes -= len as u64;
+            self.metrics.dropped(outgoing.qos, reason);
+            self.messages.release(outgoing.message);
+        }
+        self.redistribute(returned);
+    }
+
+    // ---- timers ----
+
+    pub(crate) fn on_connection_timer(&mut self, id: ConnectionId) {
+        let now = self.now;
+        let limits = self.config.limits.clone();
+        let Some(connection) = self.connection(id) else { return };
+        if connection.phase != Phase::Live {
+            let deadline = connection.accepted_at + limits.connect_timeout_ms;
+            match deadline <= now {
+                true => self.end_connection(id, EndReason::ConnectTimeout, None),
+                false => self.timers.set(deadline, TimerKey::Connection(id)),
+            }
+            return;
+        }
+        let stall_deadline = connection.output_at + limits.slow_consumer_timeout_ms;
+        let is_stalled = connection.output_out > 0 && stall_deadline <= now;
+        if is_stalled {
+            self.end_connection(id, EndReason::SlowConsumer, Some(ReasonCode::QuotaExceeded));
+            return;
+        }
+        let mut next = Time::MAX;
+        if connection.is_stall_timer_set {
+            connection.is_stall_timer_set = connection.output_pending() > 0;
+            if connection.is_stall_timer_set {
+                next = stall_deadline.max(now + 1000);
+            }
+        }
+        if connection.keep_alive_ms > 0 {
+            let deadline = connection.packet_at + connection.keep_alive_ms;
+            // A long packet that arrives at a decent rate is a sign of life; so is our own refusal to read.
+            let wanted = connection.keep_alive_ms / 1000 * limits.packet_rate_min as u64;
+            let is_arriving = connection.input.len() as u64 >= wanted;
+            if deadline > now {
+                next = next.min(deadline);
+            } else if connection.paused != 0 || is_arriving {
+                connection.packet_at = now;
+                next = next.min(now + connection.keep_alive_ms);
+            } else {
+                self.end_connection(id, EndReason::KeepAliveTimeout, Some(ReasonCode::KeepAliveTimeout));
+                return;
+            }
+        }
+        if next < Time::MAX {
+            self.timers.set(next, TimerKey::Connection(id));
+        }
+    }
+
+    pub(crate) fn is_session(&self, index: u32, epoch: u32) -> bool {
+        self.sessions.contains(index as usize) && self.session_epochs[index as usize] == epoch
+    }
+
+    pub(crate) fn on_session_timer(&mut self, index: u32, epoch: u32) {
+        if !self.is_session(index, epoch) || self.sessions[index as usize].connection.is_some() {
+            return;
+        }
+        let now = self.now;
+        if self.sessions[index as usize].expires_at <= now {
+            self.metrics.sessions_expired += 1;
+            self.end_session(index, DropReason::SessionEnded);
+            return;
+        }
+        if self.sessions[index as usize].will_at.is_some_and(|at| at <= now) {
+            self.publish_will(index);
+        }
+        let session = &self.sessions[index as usize];
+        let at = session.will_at.unwrap_or(Time::MAX).min(session.expires_at);
+        self.timers.set(at, TimerKey::Session(index, epoch));
+    }
+
+    /// Ends a client's connection and session on behalf of an administrator.
+    pub(crate) fn kick(&mut self, client_id: &str) {
+        let Some(&index) = self.sessions_by_client_id.get(client_id) else { return };
+        let was_persistent = self.sessions[index as usize].is_persistent();
+        self.sessions[index as usize].expiry_ms = 0;
+        self.count_persistent(was_persistent, false);
+        match self.sessions[index as usize].connection {
+            Some(id) => {
+                self.end_connection(id, EndReason::Administrative, Some(ReasonCode::AdministrativeAction))
+            }
+            None => self.end_session(index, DropReason::SessionEnded),
+        }
+    }
+
+    /// New access rules: they hold for what clients do from now on.
+    pub(crate) fn set_access(&mut self, policy: std::sync::Arc<crate::AccessPolicy>) {
+        self.access = policy;
+        for (_, session) in self.sessions.iter_mut() {
+            session.access = self.access.resolve(&session.client_id, session.user_name.as_deref());
+        }
+    }
+
+    /// Sends again what was in flight, as far as the window allows. True when all is sent.
+    pub(crate) fn resend(&mut self, session: u32, id: ConnectionId) -> bool {
+        while self.sessions[session as usize].inflight.is_resending() {
+            let Some(resend) = self.sessions[session as usize].inflight.next_resend() else { return false };
+            match resend {
+                Resend::Release(packet_id) => self.write_pubrel(id, packet_id, ReasonCode::Success),
+                Resend::Publish { packet_id, value, .. } => {
+                    let outgoing = value.clone();
+                    self.write_again(session, id, packet_id, &outgoing);
+                }
+            }
+        }
+        true
+    }
+}
+
+impl Will {
+    /// The will properties that the published message carries, in order.
+    fn forwarded(will: &protocol::Will<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        protocol::copy_forwarded(will.properties.raw(), &mut out);
+        out
+    }
+}
+
+fn version_index(version: Version) -> usize {
+    match version {
+        Version::V31 => 0,
+        Version::V311 => 1,
+        Version::V5 => 2,
+    }
+}
+
+/// Reads a CONNECT that was accepted once already.
+fn connect_decoder(bytes: &[u8]) -> Decoder {
+    Decoder { role: Role::Server, version: None, packet_size_max: bytes.len() as u32 }
+}

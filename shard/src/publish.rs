@@ -1,0 +1,961 @@
+//! The way of a PUBLISH: `on_publish` checks it, `route` chooses shards, groups and local subscribers, `deliver` hands
+//! it to each matching session, `send_now` puts it on a connection's output. A message for another shard is gathered
+//! by `forward` and enters there through `on_messages`.
+
+use protocol::{PropertyId, Publish, QoS, ReasonCode, Version};
+
+use crate::connection::{ConnectionId, Delivery, Frames, PendingAck, pause};
+use crate::envelope::Batch;
+use crate::message::{Instructions, Message, MessageRef, NEVER, NO_MESSAGE};
+use crate::metrics::{DropReason, EndReason};
+use crate::outputs::Append;
+use crate::queue::{Identifiers, Outgoing};
+use crate::rate_limit::Verdict;
+use crate::retained::RetainedMessage;
+use crate::shard::{Flow, MEMORY_PAUSE_PERCENT, Shard, TimerKey};
+use crate::subscribers::Subscriber;
+use crate::{DeniedPublish3x, Durability, OverlapDelivery, QueuePolicy, ShardId, Time};
+
+/// A session that gets the message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Match {
+    pub subscriber: Subscriber,
+    /// Further identifiers of it are in `Shard::more_identifiers`.
+    has_more: bool,
+}
+
+/// An acknowledgement that waits for storage, here or on other shards.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    origin: WaitOrigin,
+    outstanding: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum WaitOrigin {
+    /// The publisher's connection; its `PendingAck` names this wait.
+    Connection(ConnectionId),
+    /// The shard where it was published, and the ticket that it wants back.
+    Shard(ShardId, u32),
+}
+
+/// Where a message came from, for `route`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A connection that can be made to wait.
+    Publisher,
+    /// A will, `$SYS`, a connection that is gone, another shard: nobody can be made to wait.
+    Detached,
+    /// Another shard asked us, the owner of its topic, to route it.
+    Owner,
+}
+
+/// What `route` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Routed {
+    /// A lane is full and the publisher has to wait; nothing was done.
+    Congested,
+    /// The retained store is full and the version can be told; nothing was done.
+    RetainedFull,
+    Done {
+        is_matched: bool,
+        is_refused: bool,
+    },
+}
+
+/// Why `send_now` did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Window or output full: later.
+    NoRoom,
+    /// Above the client's Maximum Packet Size: never.
+    TooLarge,
+}
+
+/// How long messages of a topic follow its retained ones by way of the owner; far above the time in a lane.
+const ORDERED_TOPIC_MS: Time = 5_000;
+/// Topics remembered for that; above, the oldest knowledge is dropped as a whole.
+const ORDERED_TOPICS_MAX: usize = 100_000;
+/// Message bytes for one shard in one turn from which publishers are stopped until the next.
+const TURN_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The same for messages of whose publisher nothing can be asked: dropped and counted above.
+const DETACHED_TURN_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+impl Shard {
+    /// A PUBLISH of a client.
+    pub(crate) fn on_publish(&mut self, id: ConnectionId, publish: &Publish<'_>) -> Flow {
+        let limits = &self.config.limits;
+        let (alias_max, receive_maximum) = (limits.topic_alias_max, limits.receive_maximum as u32);
+        let (topic_bytes_max, levels_max) =
+            (limits.topic_bytes_max as usize, limits.topic_levels_max as usize);
+        let is_memory_tight = self.memory_percent() >= MEMORY_PAUSE_PERCENT;
+        let Some(connection) = self.connection(id) else { return Flow::End };
+        let session = connection.session;
+        let is_final = connection.is_input_final;
+        if is_memory_tight && !is_final {
+            return self.pause(id, pause::MEMORY);
+        }
+        let resolved: Box<str>;
+        let mut topic = publish.topic;
+        if let Some(alias) = publish.topic_alias {
+            if alias > alias_max {
+                return self.fail(id, EndReason::TopicAlias, ReasonCode::TopicAliasInvalid);
+            }
+            if !topic.is_empty() {
+                connection.aliases_in.set(alias, topic);
+            } else if let Some(known) = connection.aliases_in.get(alias) {
+                resolved = known.into();
+                topic = &resolved;
+            } else {
+                return self.fail(id, EndReason::ProtocolError, ReasonCode::ProtocolError);
+            }
+        }
+        if publish.qos > self.config.maximum_qos {
+            return self.fail(id, EndReason::ProtocolError, ReasonCode::QoSNotSupported);
+        }
+        if publish.retain && !self.config.is_retain_available {
+            return self.fail(id, EndReason::ProtocolError, ReasonCode::RetainNotSupported);
+        }
+        if topic.len() > topic_bytes_max
+            || (topic.len() >= levels_max && protocol::topic::level_count(topic) > levels_max)
+        {
+            return self.fail(id, EndReason::ProtocolError, ReasonCode::TopicNameInvalid);
+        }
+        if publish.qos != QoS::AtMostOnce {
+            let is_repeated = publish.qos == QoS::ExactlyOnce
+                && self.sessions[session as usize].unreleased.contains_key(&publish.packet_id);
+            if is_repeated {
+                self.count_received(publish);
+                return self.acknowledge_again(id, session, publish.packet_id);
+            }
+            let Some(connection) = self.connection(id) else { return Flow::End };
+            if connection.inbound_inflight >= receive_maximum {
+                return self.fail(id, EndReason::ReceiveMaximum, ReasonCode::ReceiveMaximumExceeded);
+            }
+        }
+        if let Err((drop_reason, code)) = self.check_publish(session, topic, publish) {
+            self.count_received(publish);
+            self.metrics.dropped(publish.qos, drop_reason);
+            return self.refuse_publish(id, publish, code);
+        }
+
+        let mut scratch = std::mem::take(&mut self.properties_scratch);
+        scratch.clear();
+        let message = Message {
+            topic,
+            payload: publish.payload,
+            properties: publish.forwarded_properties(&mut scratch),
+            qos: publish.qos,
+            retain: publish.retain,
+            publisher: self.sessions[session as usize].client_key,
+            expires_at: publish.message_expiry.map_or(NEVER, |s| self.now + s as Time * 1000),
+            is_fleeting: publish.message_expiry == Some(0),
+        };
+        let wait = self.open_wait(&message, WaitOrigin::Connection(id));
+        let origin = if is_final { Origin::Detached } else { Origin::Publisher };
+        let routed = self.route(&message, origin, wait);
+        let is_waiting = self.close_wait(wait);
+        self.properties_scratch = scratch;
+        match routed {
+            Routed::Congested => self.pause(id, pause::LANE),
+            Routed::RetainedFull => {
+                self.count_received(publish);
+                self.refuse_publish(id, publish, ReasonCode::QuotaExceeded)
+            }
+            Routed::Done { is_matched, is_refused } => {
+                self.count_received(publish);
+                let code = match (is_matched, is_refused) {
+                    (true, false) => ReasonCode::Success,
+                    (true, true) => ReasonCode::QuotaExceeded,
+                    (false, _) => ReasonCode::NoMatchingSubscribers,
+                };
+                self.acknowledge(id, session, publish, code, if is_waiting { wait } else { None })
+            }
+        }
+    }
+
+    fn count_received(&mut self, publish: &Publish<'_>) {
+        self.metrics.publish_received[publish.qos as usize] += 1;
+        self.metrics.publish_received_bytes += publish.payload.len() as u64;
+        if publish.dup && publish.qos == QoS::AtLeastOnce {
+            self.metrics.publish_duplicates += 1;
+        }
+    }
+
+    /// Topics that only the server may use.
+    pub(crate) fn is_topic_refused(&self, topic: &str) -> bool {
+        let is_below = |root: &str| {
+            topic.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        topic.starts_with('$')
+            && (self.config.is_dollar_publish_refused
+                || is_below("$SYS")
+                || is_below("$share")
+                || is_below("$CONTROL"))
+    }
+
+    /// What refuses a message without ending the connection.
+    fn check_publish(
+        &mut self,
+        session: u32,
+        topic: &str,
+        publish: &Publish<'_>,
+    ) -> Result<(), (DropReason, ReasonCode)> {
+        if self.is_topic_refused(topic) {
+            return Err((DropReason::InvalidTopic, ReasonCode::TopicNameInvalid));
+        }
+        let now = self.now;
+        let session = &mut self.sessions[session as usize];
+        if !session.access.may_publish(topic) {
+            return Err((DropReason::AccessDenied, ReasonCode::NotAuthorized));
+        }
+        if let Some(rate) = &mut session.publish_rate
+            && let Verdict::RefuseUntil(_) = rate.try_take(now, 1)
+        {
+            return Err((DropReason::RateLimited, ReasonCode::QuotaExceeded));
+        }
+        if self.config.is_payload_format_checked
+            && publish.properties.u8(PropertyId::PayloadFormatIndicator) == Some(1)
+            && std::str::from_utf8(publish.payload).is_err()
+        {
+            return Err((DropReason::InvalidTopic, ReasonCode::PayloadFormatInvalid));
+        }
+        Ok(())
+    }
+
+    /// Acknowledges a refused message with its code; versions without codes get a plain acknowledgement, or the end.
+    fn refuse_publish(&mut self, id: ConnectionId, publish: &Publish<'_>, code: ReasonCode) -> Flow {
+        let closes_denied = self.config.denied_publish_3x == DeniedPublish3x::Close;
+        let Some(connection) = self.connection(id) else { return Flow::End };
+        if connection.version != Version::V5 && code == ReasonCode::NotAuthorized && closes_denied {
+            return self.fail(id, EndReason::NotAuthorized, code);
+        }
+        if publish.qos == QoS::AtMostOnce {
+            // Nothing to answer with, except where the standard asks for a DISCONNECT.
+            return match code {
+                ReasonCode::PayloadFormatInvalid => self.fail(id, EndReason::ProtocolError, code),
+                _ => Flow::Continue,
+            };
+        }
+        let session = connection.session;
+        self.acknowledge(id, session, publish, code, None)
+    }
+
+    /// PUBACK or PUBREC, now or when `wait` is over.
+    fn acknowledge(
+        &mut self,
+        id: ConnectionId,
+        session: u32,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+        wait: Option<u32>,
+    ) -> Flow {
+        if publish.qos == QoS::AtMostOnce {
+            return Flow::Continue;
+        }
+        let is_kept = publish.qos == QoS::ExactlyOnce && !reason.is_error();
+        if is_kept {
+            self.sessions[session as usize].unreleased.insert(publish.packet_id, true);
+        }
+        let Some(connection) = self.connection(id) else { return Flow::End };
+        if is_kept || wait.is_some() {
+            connection.inbound_inflight += 1;
+        }
+        if wait.is_none() && connection.pending_acks.is_empty() {
+            self.write_publish_ack(id, publish.qos, publish.packet_id, reason);
+        } else {
+            let ack = PendingAck { packet_id: publish.packet_id, qos: publish.qos, reason, wait };
+            connection.pending_acks.push_back(ack);
+        }
+        Flow::Continue
+    }
+
+    /// PUBREC for a QoS 2 message that is known already: it is not delivered again [MQTT-4.3.3-10].
+    fn acknowledge_again(&mut self, id: ConnectionId, session: u32, packet_id: u16) -> Flow {
+        let was_current = self.sessions[session as usize].unreleased.insert(packet_id, true) == Some(true);
+        let Some(connection) = self.connection(id) else { return Flow::End };
+        connection.inbound_inflight += !was_current as u32;
+        if connection.pending_acks.is_empty() {
+            self.write_publish_ack(id, QoS::ExactlyOnce, packet_id, ReasonCode::Success);
+        } else if !connection.pending_acks.iter().any(|ack| ack.packet_id == packet_id) {
+            let ack =
+                PendingAck { packet_id, qos: QoS::ExactlyOnce, reason: ReasonCode::Success, wait: None };
+            connection.pending_acks.push_back(ack);
+        }
+        Flow::Continue
+    }
+
+    // ---- storage ----
+
+    /// Begins to count what has to be stored before the message is acknowledged; closed by `close_wait`.
+    fn open_wait(&mut self, message: &Message<'_>, origin: WaitOrigin) -> Option<u32> {
+        if self.config.durability == Durability::Memory || message.qos == QoS::AtMostOnce {
+            return None;
+        }
+        Some(self.waits.insert(Wait { origin, outstanding: 1 }) as u32)
+    }
+
+    /// True if storage is still outstanding.
+    fn close_wait(&mut self, wait: Option<u32>) -> bool {
+        let Some(key) = wait else { return false };
+        self.waits[key as usize].outstanding -= 1;
+        if self.waits[key as usize].outstanding > 0 {
+            return true;
+        }
+        if let WaitOrigin::Shard(shard, ticket) = self.waits.remove(key as usize).origin {
+            self.receipts[shard as usize].push(ticket);
+        }
+        false
+    }
+
+    /// One of the things that `key` waits for is stored.
+    pub(crate) fn wait_done(&mut self, key: u32) {
+        let Some(wait) = self.waits.get_mut(key as usize) else { return };
+        wait.outstanding -= 1;
+        if wait.outstanding > 0 {
+            return;
+        }
+        match self.waits.remove(key as usize).origin {
+            WaitOrigin::Shard(shard, ticket) => self.receipts[shard as usize].push(ticket),
+            WaitOrigin::Connection(id) => {
+                let Some(connection) = self.connection(id) else { return };
+                for ack in connection.pending_acks.iter_mut().filter(|ack| ack.wait == Some(key)) {
+                    ack.wait = None;
+                    connection.inbound_inflight -=
+                        (ack.qos == QoS::AtLeastOnce || ack.reason.is_error()) as u32;
+                }
+                self.flush_acks(id);
+            }
+        }
+    }
+
+    /// Acks leave in the order of their PUBLISHes [MQTT-4.6.0-2].
+    fn flush_acks(&mut self, id: ConnectionId) {
+        while let Some(connection) = self.connection(id) {
+            let Some(ack) = connection.pending_acks.front().copied().filter(|ack| ack.wait.is_none()) else {
+                return;
+            };
+            connection.pending_acks.pop_front();
+            self.write_publish_ack(id, ack.qos, ack.packet_id, ack.reason);
+        }
+    }
+
+    /// The journal has everything up to `sequence`.
+    pub fn on_stored(&mut self, sequence: u64) {
+        while let Some(&(at, key)) = self.stored_waits.front()
+            && at <= sequence
+        {
+            self.stored_waits.pop_front();
+            self.wait_done(key);
+        }
+    }
+
+    /// Hands the delivery to the journal if the session outlives its connection.
+    fn append(&mut self, session: u32, message: &Message<'_>, wait: Option<u32>) {
+        let Some(key) = wait.filter(|_| self.sessions[session as usize].is_persistent()) else { return };
+        self.appended += 1;
+        let mut frame = Vec::with_capacity(message.frame_len());
+        message.write(Instructions::default(), &mut frame);
+        let client_id = self.sessions[session as usize].client_id.clone();
+        self.outputs.appends.push(Append { sequence: self.appended, client_id, message: frame });
+        self.waits[key as usize].outstanding += 1;
+        self.stored_waits.push_back((self.appended, key));
+    }
+
+    // ---- routing ----
+
+    /// Chooses where the message goes and takes it there.
+    pub(crate) fn route(&mut self, message: &Message<'_>, origin: Origin, wait: Option<u32>) -> Routed {
+        let hash = self.hasher.hash(message.topic);
+        let mut remote = crate::routes::ShardSet::default();
+        if self.config.shard_count > 1 {
+            if let Some(owner) = self.ordering_owner(message, hash, origin) {
+                return self.route_by_owner(owner, message, origin, wait);
+            }
+            remote = self.routes.interested(message.topic, hash);
+            if !remote.is_empty()
+                && origin == Origin::Publisher
+                && message.qos != QoS::AtMostOnce
+                && remote.iter().any(|shard| self.is_congested(shard))
+            {
+                return Routed::Congested;
+            }
+        }
+        if message.retain {
+            // Told only where the publisher is here and its version has a code for it.
+            if !self.store_retained(message) && origin == Origin::Publisher && message.qos != QoS::AtMostOnce
+            {
+                return Routed::RetainedFull;
+            }
+        }
+        let mut is_refused = false;
+        let mut is_matched = self.deliver(message, hash, wait, &mut is_refused);
+        if !self.groups.is_empty() {
+            is_matched |= self.share(message, hash, wait, &mut is_refused);
+        }
+        for shard in remote.iter() {
+            is_matched = true;
+            self.forward(shard, message, Instructions::default(), wait);
+        }
+        if !is_matched {
+            self.metrics.dropped(message.qos, DropReason::NoSubscriber);
+        }
+        Routed::Done { is_matched, is_refused }
+    }
+
+    /// The shard that orders this message, if it is another one: messages with RETAIN go by the owner of their topic,
+    /// so that all subscribers see the same last one, and what the shard publishes to that topic soon after follows
+    /// them on the same way, so that it does not overtake.
+    fn ordering_owner(&mut self, message: &Message<'_>, hash: u64, origin: Origin) -> Option<ShardId> {
+        if origin == Origin::Owner || (!message.retain && self.ordered_topics.is_empty()) {
+            return None;
+        }
+        let owner = self.placement.retained_owner(hash);
+        if owner == self.id {
+            return None;
+        }
+        if message.retain {
+            if self.ordered_topics.len() >= ORDERED_TOPICS_MAX {
+                self.ordered_topics.clear();
+            }
+            self.ordered_topics.insert(hash, self.now);
+            return Some(owner);
+        }
+        let since = *self.ordered_topics.get(&hash)?;
+        if self.now - since > ORDERED_TOPIC_MS {
+            self.ordered_topics.remove(&hash);
+            return None;
+        }
+        Some(owner)
+    }
+
+    fn route_by_owner(
+        &mut self,
+        owner: ShardId,
+        message: &Message<'_>,
+        origin: Origin,
+        wait: Option<u32>,
+    ) -> Routed {
+        if self.is_congested(owner) && origin == Origin::Publisher && message.qos != QoS::AtMostOnce {
+            return Routed::Congested;
+        }
+        let instructions = Instructions { store: message.retain, route: true, ..Default::default() };
+        self.forward(owner, message, instructions, wait);
+        Routed::Done { is_matched: true, is_refused: false }
+    }
+
+    #[inline]
+    pub(crate) fn is_congested(&self, shard: ShardId) -> bool {
+        self.is_lane_full[shard as usize] || self.turn_bytes[shard as usize] > TURN_BYTES_MAX
+    }
+
+    /// Gathers the message for another shard.
+    pub(crate) fn forward(
+        &mut self,
+        to: ShardId,
+        message: &Message<'_>,
+        mut instructions: Instructions,
+        wait: Option<u32>,
+    ) {
+        let is_dropped = match message.qos {
+            QoS::AtMostOnce => self.is_congested(to),
+            _ => self.turn_bytes[to as usize] > DETACHED_TURN_BYTES_MAX,
+        };
+        if is_dropped {
+            self.metrics.dropped(message.qos, DropReason::LaneFull);
+            return;
+        }
+        if let Some(key) = wait {
+            instructions.ticket = key + 1;
+            self.waits[key as usize].outstanding += 1;
+        }
+        let batch = &mut self.batches[to as usize];
+        let before = batch.bytes.len();
+        message.write(instructions, &mut batch.bytes);
+        batch.count += 1;
+        let is_complete = batch.bytes.len() >= self.config.limits.batch_bytes_max as usize;
+        self.turn_bytes[to as usize] += (self.batches[to as usize].bytes.len() - before) as u64;
+        if is_complete {
+            self.close_batch(to);
+        }
+    }
+
+    /// Messages of another shard.
+    pub(crate) fn on_messages(&mut self, from: ShardId, batch: Batch) {
+        let mut at = 0;
+        while at < batch.bytes.len() {
+            let (message, instructions, len) = Message::read(&batch.bytes[at..]);
+            at += len;
+            let wait = match instructions.ticket {
+                0 => None,
+                ticket => self.open_wait(&message, WaitOrigin::Shard(from, ticket)),
+            };
+            let mut is_refused = false;
+            if instructions.route {
+                self.route(&message, Origin::Owner, wait);
+            } else if instructions.group != 0 {
+                self.share_by_key(instructions.group, &message, wait, &mut is_refused);
+            } else {
+                let hash = self.hasher.hash(message.topic);
+                self.deliver(&message, hash, wait, &mut is_refused);
+            }
+            self.close_wait(wait);
+        }
+        self.outputs.emptied.push((from, batch.bytes));
+    }
+
+    /// Stores or clears the retained message of an owned topic; false if there is no room.
+    fn store_retained(&mut self, message: &Message<'_>) -> bool {
+        if message.payload.is_empty() {
+            self.retained.remove(message.topic);
+            return true;
+        }
+        if message.is_fleeting {
+            return true;
+        }
+        let limits = &self.config.limits;
+        let len = message.payload.len() + message.properties.len();
+        if self.retained.would_exceed(
+            limits.retained_count_max,
+            limits.retained_bytes_max,
+            message.topic,
+            len,
+        ) {
+            self.metrics.dropped(message.qos, DropReason::RetainedFull);
+            return false;
+        }
+        let entry = RetainedMessage {
+            qos: message.qos,
+            publisher: message.publisher,
+            expires_at: (message.expires_at != NEVER).then_some(message.expires_at),
+            properties: message.properties.into(),
+            payload: message.payload.into(),
+        };
+        self.retained.store(message.topic, entry);
+        true
+    }
+
+    // ---- local delivery ----
+
+    /// Hands the message to every session here that subscribed to its topic; true if there was one.
+    pub(crate) fn deliver(
+        &mut self,
+        message: &Message<'_>,
+        hash: u64,
+        wait: Option<u32>,
+        is_refused: &mut bool,
+    ) -> bool {
+        let mut matches = std::mem::take(&mut self.matches);
+        matches.clear();
+        self.collect_matches(message, hash, &mut matches);
+        let mut is_matched = false;
+        if !matches.is_empty() {
+            let mut frames = std::mem::take(&mut self.frames);
+            frames.begin(matches.len());
+            let mut stored = NO_MESSAGE;
+            for (index, found) in matches.iter().enumerate() {
+                is_matched |=
+                    self.deliver_to(found, index as u32, message, &mut stored, wait, &mut frames, is_refused);
+            }
+            self.messages.release_unused(stored);
+            self.frames = frames;
+        }
+        self.matches = matches;
+        is_matched
+    }
+
+    /// The sessions that match, each once (or once for each subscription, by configuration).
+    fn collect_matches(&mut self, message: &Message<'_>, hash: u64, matches: &mut Vec<Match>) {
+        let Shard { subscriptions, sessions, more_identifiers, metrics, match_epoch, config, .. } = self;
+        more_identifiers.clear();
+        let merges = config.overlap == OverlapDelivery::Once;
+        let mut lists = 0;
+        subscriptions.for_each_match(message.topic, hash, |subscribers| {
+            lists += 1;
+            if lists == 2 && merges {
+                // The second filter that matches: from here on a session may come again.
+                *match_epoch = match_epoch.wrapping_add(1);
+                for (index, found) in matches.iter().enumerate() {
+                    let session = &mut sessions[found.subscriber.session as usize];
+                    (session.match_epoch, session.match_index) = (*match_epoch, index as u32);
+                }
+            }
+            for subscriber in subscribers.as_slice() {
+                if subscriber.no_local
+                    && sessions[subscriber.session as usize].client_key == message.publisher
+                {
+                    metrics.dropped(message.qos, DropReason::NoLocal);
+                    continue;
+                }
+                if lists > 1 && merges {
+                    let session = &mut sessions[subscriber.session as usize];
+                    if session.match_epoch == *match_epoch {
+                        merge(
+                            &mut matches[session.match_index as usize],
+                            subscriber,
+                            session.match_index,
+                            more_identifiers,
+                        );
+                        continue;
+                    }
+                    (session.match_epoch, session.match_index) = (*match_epoch, matches.len() as u32);
+                }
+                matches.push(Match { subscriber: *subscriber, has_more: false });
+            }
+        });
+    }
+
+    /// One session's copy: on the wire now, or in its queue, or dropped and counted. True if somebody had subscribed
+    /// who can get it.
+    #[allow(clippy::too_many_arguments)]
+    #[inline]
+    fn deliver_to(
+        &mut self,
+        found: &Match,
+        index: u32,
+        message: &Message<'_>,
+        stored: &mut MessageRef,
+        wait: Option<u32>,
+        frames: &mut Frames,
+        is_refused: &mut bool,
+    ) -> bool {
+        let subscriber = &found.subscriber;
+        let one = [subscriber.identifier];
+        let many;
+        let identifiers: &[u32] = if found.has_more {
+            let others = self.more_identifiers.iter().filter(|(at, _)| *at == index).map(|(_, id)| *id);
+            many = one
+                .iter()
+                .copied()
+                .filter(|id| *id != 0)
+                .chain(others)
+                .collect::<smallvec::SmallVec<[u32; 8]>>();
+            &many
+        } else if subscriber.identifier != 0 {
+            &one
+        } else {
+            &[]
+        };
+        let copy = Copy {
+            qos: message.qos.min(subscriber.qos),
+            retain: message.retain && subscriber.retain_as_published,
+            identifiers,
+            group: 0,
+        };
+        let session = &self.sessions[subscriber.session as usize];
+        if let Some(id) = session.connection {
+            if !session.is_backlogged() {
+                match self.send_now(subscriber.session, id, message, copy, stored, frames) {
+                    Ok(()) => {
+                        if wait.is_some() && copy.qos != QoS::AtMostOnce {
+                            self.append(subscriber.session, message, wait);
+                        }
+                        return true;
+                    }
+                    Err(Refusal::TooLarge) => {
+                        self.metrics.dropped(copy.qos, DropReason::TooLarge);
+                        return true;
+                    }
+                    Err(Refusal::NoRoom) => {}
+                }
+            }
+            if copy.qos == QoS::AtMostOnce && !self.sessions[subscriber.session as usize].has_pending_page() {
+                // QoS 0 passes what waits for the window; only a full socket stops it.
+                match self.send_now(subscriber.session, id, message, copy, stored, frames) {
+                    Ok(()) => {}
+                    Err(Refusal::TooLarge) => self.metrics.dropped(copy.qos, DropReason::TooLarge),
+                    Err(Refusal::NoRoom) => self.metrics.dropped(copy.qos, DropReason::SlowConsumer),
+                }
+                return true;
+            }
+        } else if copy.qos == QoS::AtMostOnce && !self.config.is_qos0_queued {
+            self.metrics.dropped(copy.qos, DropReason::Offline);
+            return false;
+        }
+        if message.is_expired(self.now) || message.is_fleeting {
+            self.metrics.dropped(copy.qos, DropReason::Expired);
+            return false;
+        }
+        let is_queued = self.enqueue(subscriber.session, message, copy, stored);
+        if is_queued && copy.qos != QoS::AtMostOnce {
+            self.append(subscriber.session, message, wait);
+        }
+        *is_refused |= !is_queued && self.config.queue_policy == QueuePolicy::Refuse;
+        true
+    }
+
+    /// Puts a delivery on the connection's output if the window and the socket have room.
+    pub(crate) fn send_now(
+        &mut self,
+        session_index: u32,
+        id: ConnectionId,
+        message: &Message<'_>,
+        copy: Copy<'_>,
+        stored: &mut MessageRef,
+        frames: &mut Frames,
+    ) -> Result<(), Refusal> {
+        let now = self.now;
+        let (soft, hard) = {
+            let limits = &self.config.limits;
+            (limits.output_soft_bytes as usize, limits.output_hard_bytes as usize)
+        };
+        let session = &mut self.sessions[session_index as usize];
+        let Some(Some(connection)) = self.connections.get_mut(id.slot as usize) else {
+            return Err(Refusal::NoRoom);
+        };
+        let is_reliable = copy.qos != QoS::AtMostOnce;
+        let pending = connection.output_pending();
+        if pending >= if is_reliable { soft } else { hard } || (is_reliable && !session.inflight.has_room()) {
+            if pending >= soft && !connection.is_stall_timer_set {
+                connection.is_stall_timer_set = true;
+                self.timers.set(now + self.config.limits.slow_consumer_timeout_ms, TimerKey::Connection(id));
+            }
+            return Err(Refusal::NoRoom);
+        }
+        if connection.output.capacity() == 0 {
+            connection.output = self.spare_buffers.pop().unwrap_or_default();
+        }
+        let start = connection.output.len();
+        let delivery =
+            Delivery { qos: copy.qos, retain: copy.retain, dup: false, identifiers: copy.identifiers };
+        let Some(id_at) = connection.append_publish(message, delivery, now, frames) else {
+            return Err(Refusal::TooLarge);
+        };
+        if is_reliable {
+            // Sent again only if the session may see another connection, or a group another member.
+            let outgoing = if session.is_persistent() || copy.group != 0 {
+                if *stored == NO_MESSAGE {
+                    *stored = self.messages.insert(message);
+                }
+                self.messages.retain(*stored);
+                Outgoing {
+                    message: *stored,
+                    qos: copy.qos,
+                    retain: copy.retain,
+                    identifiers: Identifiers::from_slice(copy.identifiers),
+                    group: copy.group,
+                }
+            } else {
+                Outgoing::forgotten(copy.qos)
+            };
+            let packet_id = session.inflight.push(copy.qos, outgoing);
+            connection.patch_packet_id(id_at, packet_id);
+            self.metrics.inflight_out += 1;
+        }
+        self.output_bytes += (connection.output.len() - start) as u64;
+        self.metrics.packets_sent[3] += 1;
+        self.metrics.publish_sent[copy.qos as usize] += 1;
+        self.metrics.publish_sent_bytes += message.payload.len() as u64;
+        if !connection.is_dirty {
+            connection.is_dirty = true;
+            self.outputs.dirty.push(id);
+        }
+        Ok(())
+    }
+
+    /// Lets the delivery wait for the session; at the bound the policy decides. False if the new message was dropped.
+    fn enqueue(
+        &mut self,
+        session: u32,
+        message: &Message<'_>,
+        copy: Copy<'_>,
+        stored: &mut MessageRef,
+    ) -> bool {
+        let limits = &self.config.limits;
+        let (messages_max, bytes_max) = (limits.queue_messages_max, limits.queue_bytes_max);
+        let len = message.frame_len() as u32;
+        while self.sessions[session as usize].queue.is_full(len, messages_max, bytes_max) {
+            let oldest = match self.config.queue_policy {
+                QueuePolicy::DropOldest => self.sessions[session as usize].queue.pop_front(),
+                QueuePolicy::DropNew | QueuePolicy::Refuse => None,
+            };
+            let Some((oldest, oldest_len)) = oldest else {
+                self.metrics.dropped(copy.qos, DropReason::QueueFull);
+                return false;
+            };
+            self.metrics.queue_messages -= 1;
+            self.metrics.queue_bytes -= oldest_len as u64;
+            self.metrics.dropped(oldest.qos, DropReason::QueueFull);
+            self.messages.release(oldest.message);
+        }
+        if *stored == NO_MESSAGE {
+            *stored = self.messages.insert(message);
+        }
+        self.messages.retain(*stored);
+        let outgoing = Outgoing {
+            message: *stored,
+            qos: copy.qos,
+            retain: copy.retain,
+            identifiers: Identifiers::from_slice(copy.identifiers),
+            group: copy.group,
+        };
+        self.sessions[session as usize].queue.push_back(outgoing, len);
+        self.metrics.queue_messages += 1;
+        self.metrics.queue_bytes += len as u64;
+        true
+    }
+
+    /// Sends what waits for the session, as far as its window and socket allow: repeats, retained messages, the queue,
+    /// then what waits for its shared groups.
+    pub(crate) fn pull(&mut self, session: u32) {
+        let state = &self.sessions[session as usize];
+        let Some(id) = state.connection else { return };
+        if state.inflight.is_resending() && !self.resend(session, id) {
+            return;
+        }
+        if !self.sessions[session as usize].replays.is_empty() {
+            self.pull_replays(session, id);
+        }
+        if !self.sessions[session as usize].queue.is_empty()
+            && !self.sessions[session as usize].has_pending_page()
+        {
+            self.pull_queue(session, id);
+        }
+        for at in 0..self.sessions[session as usize].groups.len() {
+            let group = self.sessions[session as usize].groups[at];
+            self.drain_group(group);
+        }
+    }
+
+    fn pull_queue(&mut self, session: u32, id: ConnectionId) {
+        let mut frames = std::mem::take(&mut self.frames);
+        frames.begin(1);
+        while let Some((outgoing, len)) = self.sessions[session as usize].queue.pop_front() {
+            let mut stored = outgoing.message;
+            let frame = self.messages.take_frame(stored);
+            let message = Message::read(&frame).0;
+            let copy = Copy {
+                qos: outgoing.qos,
+                retain: outgoing.retain,
+                identifiers: outgoing.identifiers.as_slice(),
+                group: outgoing.group,
+            };
+            let result = match message.is_expired(self.now) {
+                true => Err(DropReason::Expired),
+                false => match self.send_now(session, id, &message, copy, &mut stored, &mut frames) {
+                    Ok(()) => Ok(true),
+                    Err(Refusal::NoRoom) => Ok(false),
+                    Err(Refusal::TooLarge) => Err(DropReason::TooLarge),
+                },
+            };
+            self.messages.put_frame(outgoing.message, frame);
+            if result == Ok(false) {
+                self.sessions[session as usize].queue.push_front(outgoing, len);
+                break;
+            }
+            if let Err(reason) = result {
+                self.metrics.dropped(outgoing.qos, reason);
+            }
+            self.metrics.queue_messages -= 1;
+            self.metrics.queue_bytes -= len as u64;
+            self.messages.release(outgoing.message);
+        }
+        self.frames = frames;
+    }
+
+    /// Repeats a PUBLISH that was in flight, with DUP and its old packet id.
+    pub(crate) fn write_again(
+        &mut self,
+        session: u32,
+        id: ConnectionId,
+        packet_id: u16,
+        outgoing: &Outgoing,
+    ) {
+        debug_assert_ne!(outgoing.message, NO_MESSAGE, "what may be repeated is kept");
+        let frame = self.messages.take_frame(outgoing.message);
+        let message = Message::read(&frame).0;
+        let delivery = Delivery {
+            qos: outgoing.qos,
+            retain: outgoing.retain,
+            dup: true,
+            identifiers: outgoing.identifiers.as_slice(),
+        };
+        let now = self.now;
+        let mut id_at = None;
+        let Shard { connections, output_bytes, .. } = self;
+        if let Some(Some(connection)) = connections.get_mut(id.slot as usize) {
+            let before = connection.output.len();
+            id_at = connection.append_publish(&message, delivery, now, &mut Frames::default());
+            if let Some(id_at) = id_at {
+                connection.patch_packet_id(id_at, packet_id);
+            }
+            *output_bytes += (connection.output.len() - before) as u64;
+        }
+        self.messages.put_frame(outgoing.message, frame);
+        if id_at.is_some() {
+            self.metrics.packets_sent[3] += 1;
+            self.metrics.publish_sent[outgoing.qos as usize] += 1;
+            self.mark_dirty(id);
+        } else {
+            // Too large for this connection's client: counts as completed [MQTT-3.1.2-25].
+            self.metrics.dropped(outgoing.qos, DropReason::TooLarge);
+            self.complete_unsent(session, packet_id, outgoing.qos);
+        }
+    }
+
+    // ---- the server's own messages ----
+
+    /// Publishes the will of a session and forgets it.
+    pub(crate) fn publish_will(&mut self, session: u32) {
+        let state = &mut self.sessions[session as usize];
+        state.will_at = None;
+        let Some(will) = state.will.take() else { return };
+        let message = Message {
+            topic: &will.topic,
+            payload: &will.payload,
+            properties: &will.properties,
+            qos: will.qos,
+            retain: will.retain,
+            publisher: state.client_key,
+            expires_at: will.expiry_s.map_or(NEVER, |s| self.now + s as Time * 1000),
+            is_fleeting: will.expiry_s == Some(0),
+        };
+        // The right is looked at again: rules may have changed since CONNECT.
+        if !state.access.may_publish(message.topic) {
+            self.metrics.dropped(message.qos, DropReason::AccessDenied);
+            return;
+        }
+        self.metrics.wills_published += 1;
+        self.route(&message, Origin::Detached, None);
+    }
+
+    /// Publishes a retained `$SYS` message.
+    pub(crate) fn publish_system(&mut self, topic: &str, payload: &[u8]) {
+        let message = Message {
+            topic,
+            payload,
+            properties: &[],
+            qos: QoS::AtMostOnce,
+            retain: true,
+            publisher: 0,
+            expires_at: NEVER,
+            is_fleeting: false,
+        };
+        self.store_retained(&message);
+        let hash = self.hasher.hash(topic);
+        self.deliver(&message, hash, None, &mut false);
+        for shard in self.routes.interested(topic, hash).iter() {
+            self.forward(shard, &message, Instructions::default(), None);
+        }
+    }
+}
+
+/// How one session gets a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Copy<'a> {
+    pub qos: QoS,
+    pub retain: bool,
+    pub identifiers: &'a [u32],
+    /// Key of the shared group, 0 without.
+    pub group: u64,
+}
+
+/// Adds a further matching subscription of a session to its match.
+fn merge(found: &mut Match, subscriber: &Subscriber, index: u32, more_identifiers: &mut Vec<(u32, u32)>) {
+    found.subscriber.qos = found.subscriber.qos.max(subscriber.qos);
+    found.subscriber.retain_as_published |= subscriber.retain_as_published;
+    if subscriber.identifier != 0 {
+        found.has_more = true;
+        more_identifiers.push((index, subscriber.identifier));
+    }
+}

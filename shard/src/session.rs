@@ -1,0 +1,89 @@
+//! The MQTT state of one client: what may outlive its connection. Owned by the shard's slab of sessions.
+
+use std::collections::VecDeque;
+
+use protocol::{QoS, SubscriptionOptions, Version};
+
+use crate::access::ClientAccess;
+use crate::inflight::Inflight;
+use crate::queue::{Outgoing, Queue};
+use crate::rate_limit::RateBucket;
+use crate::retained_replay::Replay;
+use crate::{ConnectionId, Time};
+
+/// A subscription as its session keeps it (the tree holds what the data path needs).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    pub options: SubscriptionOptions,
+    pub identifier: u32,
+}
+
+/// The will of a connection, or of a session that waits for the delay to pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Will {
+    pub topic: Box<str>,
+    pub payload: Box<[u8]>,
+    /// Forwarded properties in wire form.
+    pub properties: Box<[u8]>,
+    pub qos: QoS,
+    pub retain: bool,
+    pub delay_ms: u64,
+    /// Message Expiry Interval; counts from the publication.
+    pub expiry_s: Option<u32>,
+}
+
+/// Packet ids of QoS 2 messages that were accepted and not yet released; the bool says "on this connection".
+pub(crate) type UnreleasedIds = hashbrown::HashMap<u16, bool, ahash::RandomState>;
+
+pub(crate) struct Session {
+    pub client_id: Box<str>,
+    /// `Placement::client_key` of the id.
+    pub client_key: u64,
+    pub user_name: Option<Box<str>>,
+    pub connection: Option<ConnectionId>,
+    /// Of the last connection.
+    pub version: Version,
+    /// A bridge by its protocol level: its own messages are not sent back to it.
+    pub is_bridge: bool,
+    /// Lifetime after the connection; 0 ends with it.
+    pub expiry_ms: u64,
+    /// When it ends, while there is no connection.
+    pub expires_at: Time,
+    pub subscriptions: hashbrown::HashMap<Box<str>, Subscription, ahash::RandomState>,
+    pub unreleased: UnreleasedIds,
+    pub inflight: Inflight<Outgoing>,
+    pub queue: Queue,
+    /// Retained messages that are still to be sent, one after the other.
+    pub replays: VecDeque<Replay>,
+    pub will: Option<Box<Will>>,
+    /// When the delayed will is published, while there is no connection.
+    pub will_at: Option<Time>,
+    pub access: ClientAccess,
+    pub publish_rate: Option<Box<RateBucket>>,
+    /// Mark of the last message that matched it and where it stands in the list of matches: one copy for overlapping
+    /// subscriptions.
+    pub match_epoch: u32,
+    pub match_index: u32,
+    /// Shared groups of which it is a member (indices of `Shard::groups`).
+    pub groups: Vec<u32>,
+}
+
+impl Session {
+    /// It survives its connection.
+    #[inline]
+    pub fn is_persistent(&self) -> bool {
+        self.expiry_ms > 0
+    }
+
+    /// Deliveries have to wait behind others: order.
+    #[inline]
+    pub fn is_backlogged(&self) -> bool {
+        !self.queue.is_empty() || self.inflight.is_resending() || self.has_pending_page()
+    }
+
+    /// Retained messages have been read for it that are not sent yet: what comes live has to follow them.
+    #[inline]
+    pub fn has_pending_page(&self) -> bool {
+        self.replays.front().is_some_and(Replay::has_page)
+    }
+}

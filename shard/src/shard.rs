@@ -1,0 +1,728 @@
+//! The shard: its state, the entry points that the runtime calls, and the one `match` over packets. What a packet
+//! means is in `connect`, `publish`, `acknowledge` and `subscribe`.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use protocol::{DecodeError, DecodeErrorKind, Packet, ReasonCode, Version};
+use slab::Slab;
+
+use crate::access::AccessPolicy;
+use crate::connection::{Connection, ConnectionId, Frames, Phase, pause};
+use crate::envelope::{Batch, Envelope, MovedConnection};
+use crate::filter_index::{FilterIndex, TopicHasher};
+use crate::message::MessageStore;
+use crate::metrics::{EndReason, Metrics};
+use crate::outputs::Outputs;
+use crate::placement::Placement;
+use crate::publish::{Match, Wait};
+use crate::rate_limit::RateLimit;
+use crate::retained::RetainedStore;
+use crate::routes::{LocalInterest, RouteTable};
+use crate::session::Session;
+use crate::shared_group::Groups;
+use crate::subscribe::PendingSubAck;
+use crate::subscribers::Subscribers;
+use crate::timers::TimerWheel;
+use crate::{Config, ShardId, Time};
+
+/// What a timer is about. Timers are never cancelled: the owner looks whether its deadline has really come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TimerKey {
+    /// CONNECT deadline, keep alive, slow consumer.
+    Connection(ConnectionId),
+    /// Session expiry and will delay; slot and the epoch that it was opened in.
+    Session(u32, u32),
+    RetainedExpiry,
+}
+
+/// Whether the connection goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// The packet was served.
+    Continue,
+    /// The packet was not served: it stays unread, and the connection is paused.
+    Pause,
+    /// The connection ended.
+    End,
+}
+
+/// Timers fired in one turn at most; the rest follows in the next.
+const TIMERS_PER_TURN: usize = 256;
+/// Slots and timers of expired retained messages looked at in one turn.
+const RETAINED_EXPIRED_PER_TURN: usize = 256;
+const RETAINED_EXPIRY_EVERY_MS: Time = 1000;
+/// Memory in use (percent of the budget) from which publishers are not read, below which they go on again, and from
+/// which new clients are refused.
+pub(crate) const MEMORY_PAUSE_PERCENT: u64 = 85;
+const MEMORY_RESUME_PERCENT: u64 = 80;
+pub(crate) const MEMORY_REFUSE_PERCENT: u64 = 92;
+/// Buffers kept for later, and the largest capacity among them.
+const SPARE_BUFFERS_MAX: usize = 256;
+const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// One core's world; see the crate's documentation.
+pub struct Shard {
+    /// What the runtime has to do after `end_turn`.
+    pub outputs: Outputs,
+    pub(crate) id: ShardId,
+    pub(crate) config: Arc<Config>,
+    pub(crate) now: Time,
+    pub(crate) placement: Placement,
+    pub(crate) hasher: TopicHasher,
+    pub(crate) access: Arc<AccessPolicy>,
+    pub(crate) publish_rate: Option<RateLimit>,
+    pub(crate) connections: Vec<Option<Connection>>,
+    free_connections: Vec<u32>,
+    generations: Vec<u32>,
+    pub(crate) sessions: Slab<Session>,
+    /// Counts uses of session slots, so that a late timer does not hit a successor.
+    pub(crate) session_epochs: Vec<u32>,
+    pub(crate) sessions_by_client_id: hashbrown::HashMap<Box<str>, u32, ahash::RandomState>,
+    pub(crate) subscriptions: FilterIndex<Subscribers>,
+    pub(crate) interest: LocalInterest,
+    pub(crate) routes: RouteTable,
+    pub(crate) groups: Groups,
+    pub(crate) retained: RetainedStore,
+    pub(crate) messages: MessageStore,
+    pub(crate) timers: TimerWheel<TimerKey>,
+    pub(crate) metrics: Metrics,
+    /// Messages of this turn for each other shard.
+    pub(crate) batches: Vec<Batch>,
+    /// Message bytes of this turn for each other shard.
+    pub(crate) turn_bytes: Vec<u64>,
+    pub(crate) is_lane_full: Vec<bool>,
+    pub(crate) full_lanes: u16,
+    /// Last announcement of a route or group share by this shard.
+    pub(crate) announced: u64,
+    /// How far each shard has confirmed them.
+    pub(crate) confirmed: Vec<u64>,
+    /// What we owe to each shard (`Envelope::RouteAcked`).
+    pub(crate) acks_due: Vec<u64>,
+    pub(crate) pending_subacks: VecDeque<PendingSubAck>,
+    /// Acks that wait for storage, and the journal sequence that each local one waits for.
+    pub(crate) waits: Slab<Wait>,
+    pub(crate) stored_waits: VecDeque<(u64, u32)>,
+    pub(crate) appended: u64,
+    pub(crate) receipts: Vec<Vec<u32>>,
+    /// Topics published with RETAIN from here lately: their messages go by the owner (`publish.rs`).
+    pub(crate) ordered_topics: hashbrown::HashMap<u64, Time, ahash::RandomState>,
+    /// Retained replays that wait for a page of another shard: replay number -> session.
+    pub(crate) replays: hashbrown::HashMap<u64, u32, ahash::RandomState>,
+    pub(crate) replay_number: u64,
+    /// Sessions whose replay goes on in the next turn.
+    pub(crate) replays_due: VecDeque<(u32, u32)>,
+    pub(crate) assigned_ids: u64,
+    paused: Vec<ConnectionId>,
+    pub(crate) output_bytes: u64,
+    pub(crate) is_draining: bool,
+    pub(crate) spare_buffers: Vec<Vec<u8>>,
+    pub(crate) frames: Frames,
+    pub(crate) matches: Vec<Match>,
+    pub(crate) more_identifiers: Vec<(u32, u32)>,
+    pub(crate) match_epoch: u32,
+    pub(crate) matched_groups: Vec<u32>,
+    pub(crate) properties_scratch: Vec<u8>,
+    timers_due: Vec<TimerKey>,
+    are_timers_pending: bool,
+}
+
+impl Shard {
+    pub fn new(id: ShardId, config: Arc<Config>, now: Time) -> Shard {
+        let shards = config.shard_count as usize;
+        let hasher = TopicHasher::with_seed(config.hash_seed);
+        let maps = || ahash::RandomState::with_seeds(config.hash_seed, 1, 2, 3);
+        let mut timers = TimerWheel::new(now);
+        timers.set(now + RETAINED_EXPIRY_EVERY_MS, TimerKey::RetainedExpiry);
+        Shard {
+            outputs: Outputs::default(),
+            id,
+            now,
+            placement: Placement::new(config.placement_key, config.hash_seed, config.shard_count),
+            access: config.access.clone(),
+            publish_rate: config.client_publish_rate.clone(),
+            connections: Vec::new(),
+            free_connections: Vec::new(),
+            generations: Vec::new(),
+            sessions: Slab::new(),
+            session_epochs: Vec::new(),
+            sessions_by_client_id: hashbrown::HashMap::with_hasher(maps()),
+            subscriptions: FilterIndex::new(hasher.clone()),
+            interest: LocalInterest::new(hasher.clone()),
+            routes: RouteTable::new(hasher.clone()),
+            groups: Groups::new(hasher.clone(), config.hash_seed),
+            retained: RetainedStore::new(),
+            messages: MessageStore::default(),
+            timers,
+            metrics: Metrics { memory_limit_bytes: config.limits.memory_bytes_max, ..Metrics::default() },
+            batches: (0..shards).map(|_| Batch::default()).collect(),
+            turn_bytes: vec![0; shards],
+            is_lane_full: vec![false; shards],
+            full_lanes: 0,
+            announced: 0,
+            confirmed: vec![0; shards],
+            acks_due: vec![0; shards],
+            pending_subacks: VecDeque::new(),
+            waits: Slab::new(),
+            stored_waits: VecDeque::new(),
+            appended: 0,
+            receipts: vec![Vec::new(); shards],
+            ordered_topics: hashbrown::HashMap::with_hasher(maps()),
+            replays: hashbrown::HashMap::with_hasher(maps()),
+            replay_number: 0,
+            replays_due: VecDeque::new(),
+            assigned_ids: 0,
+            paused: Vec::new(),
+            output_bytes: 0,
+            is_draining: false,
+            spare_buffers: Vec::new(),
+            frames: Frames::default(),
+            matches: Vec::new(),
+            more_identifiers: Vec::new(),
+            match_epoch: 0,
+            matched_groups: Vec::new(),
+            properties_scratch: Vec::new(),
+            timers_due: Vec::new(),
+            are_timers_pending: false,
+            hasher,
+            config,
+        }
+    }
+
+    /// First call of a turn: sets the time for all calls up to the next one and fires what is due.
+    pub fn begin_turn(&mut self, now: Time) {
+        debug_assert!(now >= self.now, "the clock is monotonic");
+        self.now = now;
+        let mut due = std::mem::take(&mut self.timers_due);
+        self.are_timers_pending = self.timers.pop_due(now, TIMERS_PER_TURN, &mut due);
+        for key in due.drain(..) {
+            match key {
+                TimerKey::Connection(id) => self.on_connection_timer(id),
+                TimerKey::Session(session, epoch) => self.on_session_timer(session, epoch),
+                TimerKey::RetainedExpiry => {
+                    self.retained.expire(now, RETAINED_EXPIRED_PER_TURN);
+                    self.timers.set(now + RETAINED_EXPIRY_EVERY_MS, TimerKey::RetainedExpiry);
+                }
+            }
+        }
+        self.timers_due = due;
+        self.turn_bytes.iter_mut().for_each(|bytes| *bytes = 0);
+        self.resume_paused();
+        for _ in 0..self.replays_due.len() {
+            if let Some((session, epoch)) = self.replays_due.pop_front()
+                && self.is_session(session, epoch)
+            {
+                self.pull(session);
+            }
+        }
+    }
+
+    /// Last call of a turn: everything gathered for other shards becomes envelopes.
+    pub fn end_turn(&mut self) {
+        self.announce_group_shares();
+        for to in 0..self.config.shard_count {
+            if to == self.id {
+                continue;
+            }
+            self.close_batch(to);
+            let due = std::mem::take(&mut self.acks_due[to as usize]);
+            if due > 0 {
+                self.outputs.envelopes.push((to, Envelope::RouteAcked { revision: due }));
+            }
+            if !self.receipts[to as usize].is_empty() {
+                let tickets = std::mem::take(&mut self.receipts[to as usize]);
+                self.outputs.envelopes.push((to, Envelope::Receipts(tickets)));
+            }
+        }
+        self.outputs.is_drained = self.is_draining && self.connection_count() == 0;
+    }
+
+    /// When `begin_turn` has to be called at the latest.
+    pub fn next_deadline(&self) -> Option<Time> {
+        if self.are_timers_pending || !self.replays_due.is_empty() {
+            return Some(self.now);
+        }
+        let freed = if self.paused.is_empty() { 0 } else { self.freed_pauses() };
+        let is_waiting = |id: &ConnectionId| {
+            self.connections[id.slot as usize]
+                .as_ref()
+                .is_some_and(|connection| connection.paused & freed != 0)
+        };
+        if freed != 0 && self.paused.iter().any(is_waiting) {
+            return Some(self.now);
+        }
+        self.timers.next_deadline()
+    }
+
+    /// The figures of this moment.
+    pub fn metrics(&mut self) -> &Metrics {
+        self.metrics.subscription_trie_nodes = self.subscriptions.node_count() as u64;
+        self.metrics.routes = self.routes.len() as u64;
+        self.metrics.retained_messages = self.retained.count();
+        self.metrics.retained_bytes = self.retained.bytes();
+        self.metrics.stored_messages = self.messages.count();
+        self.metrics.stored_bytes = self.messages.bytes();
+        self.metrics.memory_bytes = self.memory_bytes();
+        self.metrics.paused_connections = self.paused.len() as u64;
+        &self.metrics
+    }
+
+    /// Bytes held for clients: waiting and retained messages, outgoing bytes, queue entries.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        const ENTRY: u64 = 48;
+        self.messages.bytes()
+            + self.retained.bytes()
+            + self.output_bytes
+            + self.metrics.queue_messages * ENTRY
+    }
+
+    /// Share of the memory budget in use, in percent.
+    #[inline]
+    pub(crate) fn memory_percent(&self) -> u64 {
+        self.memory_bytes() * 100 / self.config.limits.memory_bytes_max.max(1)
+    }
+
+    // ---- connections ----
+
+    fn connection_count(&self) -> usize {
+        self.connections.len() - self.free_connections.len()
+    }
+
+    #[inline]
+    pub(crate) fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        match self.connections.get_mut(id.slot as usize) {
+            Some(Some(connection)) if connection.generation == id.generation => Some(connection),
+            _ => None,
+        }
+    }
+
+    fn open_connection(&mut self, listener: u16, peer: SocketAddr, accepted_at: Time) -> ConnectionId {
+        let slot = self.free_connections.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.generations.push(0);
+            (self.connections.len() - 1) as u32
+        });
+        let generation = &mut self.generations[slot as usize];
+        *generation = generation.wrapping_add(1);
+        let id = ConnectionId { slot, generation: *generation };
+        let limits = &self.config.limits;
+        let connection =
+            Connection::new(id.generation, listener, peer, accepted_at, limits.connect_packet_size_max);
+        self.connections[slot as usize] = Some(connection);
+        self.metrics.connections_pending += 1;
+        self.timers.set(accepted_at + limits.connect_timeout_ms, TimerKey::Connection(id));
+        id
+    }
+
+    /// Takes the connection out of the shard; its slot is free after this.
+    pub(crate) fn remove_connection(&mut self, id: ConnectionId) -> Option<Connection> {
+        self.connection(id)?;
+        let connection = self.connections[id.slot as usize].take()?;
+        self.free_connections.push(id.slot);
+        if connection.phase != Phase::Live {
+            self.metrics.connections_pending -= 1;
+        }
+        if connection.paused != 0 {
+            self.paused.retain(|paused| *paused != id);
+        }
+        self.output_bytes -= connection.output_pending() as u64;
+        Some(connection)
+    }
+
+    /// A socket was accepted. None: the connection limit is reached (or the shard drains), close it.
+    pub fn on_accepted(&mut self, listener: u16, peer: SocketAddr) -> Option<ConnectionId> {
+        if self.is_draining || self.connection_count() >= self.config.limits.connections_max as usize {
+            self.metrics.connect_rejected[EndReason::Quota as usize] += 1;
+            return None;
+        }
+        Some(self.open_connection(listener, peer, self.now))
+    }
+
+    /// The peer closed or the socket failed.
+    pub fn on_closed(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connection(id) {
+            // What was read completely is served, also if backpressure had stopped it [bounded by one packet and one
+            // read].
+            if connection.phase == Phase::Live && !connection.input.is_empty() {
+                connection.is_input_final = true;
+                self.unpause(id, u8::MAX);
+            }
+            self.end_connection(id, EndReason::ConnectionLost, None);
+            // The socket is gone: there is nothing left to write.
+            self.outputs.closing.retain(|(closing, _)| *closing != id);
+        }
+    }
+
+    /// Bytes to write now: None when there are none or the last buffer is still being written.
+    pub fn take_output(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
+        let now = self.now;
+        let connection = self.connection(id)?;
+        connection.is_dirty = false;
+        if connection.output.is_empty() || connection.output_out > 0 {
+            return None;
+        }
+        let buffer = std::mem::take(&mut connection.output);
+        connection.output_out = buffer.len() as u32;
+        connection.output_at = now;
+        self.metrics.bytes_sent += buffer.len() as u64;
+        Some(buffer)
+    }
+
+    /// The buffer of `take_output` was written.
+    pub fn on_sent(&mut self, id: ConnectionId) {
+        let now = self.now;
+        let Some(connection) = self.connection(id) else { return };
+        let written = std::mem::take(&mut connection.output_out);
+        connection.output_at = now;
+        let session = connection.session;
+        let (is_live, has_output) = (connection.phase == Phase::Live, !connection.output.is_empty());
+        self.output_bytes -= written as u64;
+        if has_output {
+            self.mark_dirty(id);
+        }
+        if is_live {
+            self.pull(session);
+        }
+    }
+
+    /// A written buffer, or an emptied batch that came home, for later use.
+    pub fn recycle_buffer(&mut self, mut buffer: Vec<u8>) {
+        if self.spare_buffers.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
+            buffer.clear();
+            self.spare_buffers.push(buffer);
+        }
+    }
+
+    pub(crate) fn spare_buffer(&mut self) -> Vec<u8> {
+        self.spare_buffers.pop().unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn mark_dirty(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connection(id)
+            && !connection.is_dirty
+        {
+            connection.is_dirty = true;
+            self.outputs.dirty.push(id);
+        }
+    }
+
+    /// Lets `encode` append to the connection's output and accounts for it.
+    pub(crate) fn write(&mut self, id: ConnectionId, encode: impl FnOnce(Version, &mut Vec<u8>)) {
+        if self.connection(id).is_some_and(|connection| connection.output.capacity() == 0) {
+            let buffer = self.spare_buffer();
+            if let Some(connection) = self.connection(id) {
+                connection.output = buffer;
+            }
+        }
+        let Some(connection) = self.connection(id) else { return };
+        let before = connection.output.len();
+        encode(connection.version, &mut connection.output);
+        let added = connection.output.len() - before;
+        self.output_bytes += added as u64;
+        self.mark_dirty(id);
+    }
+
+    // ---- input ----
+
+    /// Bytes from the socket. Packets are served in order; the start of an incomplete one is kept.
+    pub fn on_bytes(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.metrics.bytes_received += bytes.len() as u64;
+        self.feed(id, bytes);
+    }
+
+    fn feed(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let Some(connection) = self.connection(id) else { return };
+        if !connection.input.is_empty() || connection.paused != 0 {
+            connection.input.extend_from_slice(bytes);
+            if connection.paused == 0 {
+                self.consume_input(id);
+            }
+            return;
+        }
+        let used = self.consume(id, bytes);
+        if used == bytes.len() {
+            return;
+        }
+        if let Some(connection) = self.connection(id) {
+            connection.input.extend_from_slice(&bytes[used..]);
+            self.finish_move(id);
+        }
+    }
+
+    /// Serves what was kept.
+    fn consume_input(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection(id) else { return };
+        let mut input = std::mem::take(&mut connection.input);
+        let used = self.consume(id, &input);
+        let Some(connection) = self.connection(id) else { return };
+        if used == input.len() {
+            if input.capacity() <= SPARE_BUFFER_BYTES_MAX {
+                self.recycle_buffer(input);
+            }
+        } else {
+            input.drain(..used);
+            connection.input = input;
+            self.finish_move(id);
+        }
+    }
+
+    /// Serves the complete packets in `bytes`; returns the bytes used.
+    fn consume(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        while let Some(connection) = self.connection(id) {
+            let decoder = connection.decoder;
+            let (packet, len) = match decoder.next_packet(&bytes[used..]) {
+                Ok(Some(found)) => found,
+                Ok(None) => break,
+                Err(error) => {
+                    self.on_decode_error(id, &error);
+                    return bytes.len();
+                }
+            };
+            match self.on_packet(id, &packet, &bytes[used..used + len]) {
+                Flow::Continue => used += len,
+                Flow::Pause => break,
+                Flow::End => return bytes.len(),
+            }
+            if self.connection(id).is_none_or(|connection| connection.paused != 0) {
+                break;
+            }
+        }
+        used
+    }
+
+    /// The one dispatch over packets. `bytes` is the packet as it came.
+    fn on_packet(&mut self, id: ConnectionId, packet: &Packet<'_>, bytes: &[u8]) -> Flow {
+        let now = self.now;
+        let Some(connection) = self.connection(id) else { return Flow::End };
+        connection.packet_at = now;
+        let phase = connection.phase;
+        if phase != Phase::Live {
+            return match packet {
+                Packet::Connect(connect) if phase == Phase::Connecting => {
+                    let flow = self.on_connect(id, connect, bytes);
+                    if flow != Flow::Pause {
+                        self.count_packet(packet);
+                    }
+                    flow
+                }
+                Packet::Auth(auth) if phase == Phase::Authenticating => {
+                    self.count_packet(packet);
+                    self.on_auth(id, auth)
+                }
+                // A refusal before CONNACK is a CONNACK or nothing, never a DISCONNECT [MQTT-3.14.0-1].
+                _ => {
+                    self.refuse_connect(id, ReasonCode::ProtocolError);
+                    Flow::End
+                }
+            };
+        }
+        let flow = match packet {
+            Packet::Publish(publish) => self.on_publish(id, publish),
+            Packet::PubAck(ack) => self.on_puback(id, ack),
+            Packet::PubRec(ack) => self.on_pubrec(id, ack),
+            Packet::PubRel(ack) => self.on_pubrel(id, ack),
+            Packet::PubComp(ack) => self.on_pubcomp(id, ack),
+            Packet::Subscribe(subscribe) => self.on_subscribe(id, subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, unsubscribe),
+            Packet::PingReq => self.on_pingreq(id),
+            Packet::Disconnect(disconnect) => self.on_disconnect(id, disconnect),
+            Packet::Auth(auth) => self.on_auth(id, auth),
+            Packet::Connect(_)
+            | Packet::ConnAck(_)
+            | Packet::SubAck(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingResp => self.fail(id, EndReason::ProtocolError, ReasonCode::ProtocolError),
+        };
+        if flow != Flow::Pause {
+            self.count_packet(packet);
+        }
+        flow
+    }
+
+    fn count_packet(&mut self, packet: &Packet<'_>) {
+        self.metrics.packets_received[packet.packet_type() as usize] += 1;
+    }
+
+    fn on_pingreq(&mut self, id: ConnectionId) -> Flow {
+        self.metrics.packets_sent[13] += 1;
+        self.write(id, |version, out| Packet::PingResp.encode(version, out));
+        Flow::Continue
+    }
+
+    fn on_decode_error(&mut self, id: ConnectionId, error: &DecodeError) {
+        let reason = error.reason();
+        let Some(connection) = self.connection(id) else { return };
+        if connection.phase == Phase::Live {
+            let end = EndReason::from_code(reason);
+            self.fail(id, end, reason);
+            return;
+        }
+        match error.version() {
+            _ if error.kind() == DecodeErrorKind::NotConnect => {
+                self.end_connection(id, EndReason::ProtocolError, None)
+            }
+            // The peer said which MQTT it speaks: it gets its CONNACK.
+            Some(version) => {
+                connection.version = version;
+                self.refuse_connect(id, reason);
+            }
+            None => self.end_connection(id, EndReason::from_code(reason), None),
+        }
+    }
+
+    /// Ends a live connection for a fault of the client: DISCONNECT with the code (v5), close, will.
+    pub(crate) fn fail(&mut self, id: ConnectionId, end: EndReason, code: ReasonCode) -> Flow {
+        self.end_connection(id, end, Some(code));
+        Flow::End
+    }
+
+    // ---- backpressure ----
+
+    /// Stops serving the connection for the reason (`pause` bits); the runtime stops reading it.
+    pub(crate) fn pause(&mut self, id: ConnectionId, reason: u8) -> Flow {
+        if let Some(connection) = self.connection(id) {
+            if connection.paused == 0 {
+                connection.paused = reason;
+                self.paused.push(id);
+                self.outputs.reading.push((id, false));
+                self.metrics.backpressure_events += 1;
+            } else {
+                connection.paused |= reason;
+            }
+        }
+        Flow::Pause
+    }
+
+    /// Takes the reason back; the connection goes on when none is left.
+    pub(crate) fn unpause(&mut self, id: ConnectionId, reason: u8) {
+        let now = self.now;
+        let Some(connection) = self.connection(id) else { return };
+        if connection.paused == 0 {
+            return;
+        }
+        connection.paused &= !reason;
+        if connection.paused == 0 {
+            // The silence was ours.
+            connection.packet_at = now;
+            self.paused.retain(|paused| *paused != id);
+            self.outputs.reading.push((id, true));
+            self.consume_input(id);
+        }
+    }
+
+    /// `pause` bits whose cause is over.
+    fn freed_pauses(&self) -> u8 {
+        let lane = if self.full_lanes == 0 { pause::LANE } else { 0 };
+        let memory = if self.memory_percent() < MEMORY_RESUME_PERCENT { pause::MEMORY } else { 0 };
+        lane | memory
+    }
+
+    /// Publishers go on when the lanes have room again or memory is back below 80 %.
+    fn resume_paused(&mut self) {
+        if self.paused.is_empty() {
+            return;
+        }
+        let freed = self.freed_pauses();
+        if freed == 0 {
+            return;
+        }
+        for id in self.paused.clone() {
+            if self.connection(id).is_some_and(|connection| connection.paused & freed != 0) {
+                self.unpause(id, freed);
+            }
+        }
+    }
+
+    /// The runtime's word on the lane to a shard: it refused an envelope, or has room again.
+    pub fn set_lane_full(&mut self, to: ShardId, is_full: bool) {
+        let flag = &mut self.is_lane_full[to as usize];
+        if *flag == is_full {
+            return;
+        }
+        *flag = is_full;
+        if is_full {
+            self.full_lanes += 1;
+            self.metrics.lane_full += 1;
+        } else {
+            self.full_lanes -= 1;
+            self.drain_waiting_groups();
+        }
+    }
+
+    // ---- other shards ----
+
+    /// An envelope from a lane, or from the control plane (`from` = `ShardId::MAX`).
+    pub fn on_envelope(&mut self, from: ShardId, envelope: Envelope) {
+        match envelope {
+            Envelope::Messages(batch) => self.on_messages(from, batch),
+            Envelope::Moved(moved) => self.on_moved(*moved),
+            Envelope::RouteAdded { filter, revision } => {
+                self.routes.add(&filter, from);
+                self.owe_ack(from, revision);
+            }
+            Envelope::RouteRemoved { filter } => self.routes.remove(&filter, from),
+            Envelope::RouteAcked { revision } => self.on_route_acked(from, revision),
+            Envelope::GroupShare { filter, members, ready, revision } => {
+                self.on_group_share(from, &filter, members, ready);
+                self.owe_ack(from, revision);
+            }
+            Envelope::RetainedQuery(query) => self.on_retained_query(from, &query),
+            Envelope::RetainedPage(page) => self.on_retained_page(from, *page),
+            Envelope::Receipts(tickets) => tickets.into_iter().for_each(|ticket| self.wait_done(ticket - 1)),
+            Envelope::AccessChanged(policy) => self.set_access(policy),
+            Envelope::System { topic, payload } => self.publish_system(&topic, &payload),
+            Envelope::Kick { client_id } => self.kick(&client_id),
+        }
+    }
+
+    fn on_moved(&mut self, moved: MovedConnection) {
+        let id = self.open_connection(moved.listener, moved.peer, moved.accepted_at);
+        self.outputs.arrived.push((id, moved.socket));
+        // Its bytes were counted where they were read.
+        self.feed(id, &moved.unread);
+    }
+
+    fn owe_ack(&mut self, to: ShardId, revision: u64) {
+        let due = &mut self.acks_due[to as usize];
+        *due = revision.max(*due);
+    }
+
+    /// Sends an envelope behind all messages gathered for that shard so far.
+    pub(crate) fn send(&mut self, to: ShardId, envelope: Envelope) {
+        self.close_batch(to);
+        self.outputs.envelopes.push((to, envelope));
+    }
+
+    /// Makes the gathered messages an envelope.
+    pub(crate) fn close_batch(&mut self, to: ShardId) {
+        if self.batches[to as usize].count > 0 {
+            let bytes = self.spare_buffer();
+            let batch = std::mem::replace(&mut self.batches[to as usize], Batch { bytes, count: 0 });
+            self.metrics.lane_messages += batch.count as u64;
+            self.metrics.lane_batches += 1;
+            self.outputs.envelopes.push((to, Envelope::Messages(batch)));
+        }
+    }
+
+    /// The other shards.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let id = self.id;
+        (0..self.config.shard_count).filter(move |peer| *peer != id)
+    }
+
+    // ---- shutdown ----
+
+    /// Orderly stop: every client is told (0x8B) and closed, wills are published, nobody is accepted any more.
+    pub fn begin_drain(&mut self) {
+        self.is_draining = true;
+        for slot in 0..self.connections.len() as u32 {
+            if let Some(connection) = &self.connections[slot as usize] {
+                let id = ConnectionId { slot, generation: connection.generation };
+                self.end_connection(id, EndReason::ServerShutdown, Some(ReasonCode::ServerShuttingDown));
+            }
+        }
+    }
+}
