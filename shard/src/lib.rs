@@ -29,6 +29,8 @@ mod rate_limit;
 mod retained;
 mod retained_replay;
 mod routes;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 mod session;
 mod shard;
 mod shared_group;
