@@ -153,6 +153,8 @@ impl Client {
                 Ok(0) => return Seen::End,
                 Ok(count) => self.input.extend_from_slice(&bytes[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return Seen::End,
+                // A read with a timeout is not restarted after a signal of the executors.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("nothing came: {error}"),
             }
         }
@@ -187,7 +189,8 @@ fn look_at(packet: &Packet<'_>) -> Seen {
 fn clients_reach_each_other_wherever_they_live() {
     let runtime = run(config(2));
     let address = runtime.addresses()[0];
-    let mut clients: Vec<Client> = (0..32).map(|n| Client::connect(address, &format!("client-{n}"))).collect();
+    let mut clients: Vec<Client> =
+        (0..32).map(|n| Client::connect(address, &format!("client-{n}"))).collect();
     for (n, client) in clients.iter_mut().enumerate() {
         client.subscribe(&format!("to/{n}"), QoS::AtLeastOnce);
     }
@@ -201,10 +204,15 @@ fn clients_reach_each_other_wherever_they_live() {
     let all = snapshots(&runtime);
     for (shard, snapshot) in all.iter().enumerate() {
         assert!(snapshot.metrics.connection_count() > 4, "shard {shard} has clients");
-        assert!(snapshot.turns > 0 && snapshot.busy_ns > 0 && snapshot.ring_enters > 0 && snapshot.ring_sqes > 0);
+        assert!(
+            snapshot.turns > 0 && snapshot.busy_ns > 0 && snapshot.ring_enters > 0 && snapshot.ring_sqes > 0
+        );
     }
     assert_eq!(all.iter().map(|snapshot| snapshot.metrics.connection_count()).sum::<u64>(), 32);
-    assert!(all.iter().any(|snapshot| snapshot.metrics.connections_moved > 0), "some were accepted elsewhere");
+    assert!(
+        all.iter().any(|snapshot| snapshot.metrics.connections_moved > 0),
+        "some were accepted elsewhere"
+    );
     assert!(all.iter().any(|snapshot| snapshot.metrics.lane_messages > 0), "some messages crossed");
     stop(runtime);
 }
@@ -247,7 +255,8 @@ fn large_messages_arrive_whole_and_in_order() {
     subscriber.subscribe("large/#", QoS::AtLeastOnce);
     let mut publisher = Client::connect(address, "writer");
     for round in 0..20u8 {
-        let payload: Vec<u8> = (0..300_000u32).map(|at| (at as u8).wrapping_mul(31).wrapping_add(round)).collect();
+        let payload: Vec<u8> =
+            (0..300_000u32).map(|at| (at as u8).wrapping_mul(31).wrapping_add(round)).collect();
         let id = publisher.publish("large/one", &payload, QoS::AtLeastOnce);
         assert_eq!(publisher.receive(), Seen::Ack(id));
         subscriber.receive_message("large/one", &payload);
@@ -444,7 +453,8 @@ fn descriptors_run_out() {
         .args(["--exact", "descriptors_run_out_inside", "--ignored", "--nocapture"])
         .output()
         .expect("a child process");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
 }
 

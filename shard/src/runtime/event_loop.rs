@@ -188,9 +188,6 @@ impl EventLoop {
             self.ring.reap(&mut self.completions)?;
             let is_busy = self.turn();
             if is_busy || self.ring.has_requests() {
-                if glommio::executor().need_preempt() {
-                    glommio::executor().yield_now().await;
-                }
                 continue;
             }
             if self.prepare_sleep()? {
@@ -842,7 +839,8 @@ impl EventLoop {
             return Ok(false);
         }
         self.ring.reap_before_sleep(&mut self.completions)?;
-        if self.completions.is_empty() {
+        // The kernel stops submitting at a request that it refuses; what is behind it must not wait for the bell.
+        if self.completions.is_empty() && !self.ring.has_requests() {
             return Ok(true);
         }
         self.port.unpark();

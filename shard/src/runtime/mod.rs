@@ -41,6 +41,12 @@ pub const EXIT_CODE_PANIC: i32 = 70;
 /// Locked memory that a process needs: glommio's own demand, and the rings of each shard.
 const MEMLOCK_BASE_BYTES: u64 = 512 * 1024;
 const MEMLOCK_SHARD_BYTES: u64 = 300 * 1024;
+/// The executor's preemption timer must not fire: when it does between two steps of the executor's own loop (a thread
+/// that loses its core there for longer than the timer), glommio 0.9 takes its queues for empty and sleeps with a
+/// runnable task, for good. The event loop is the executor's only task and sleeps by itself, so nothing needs it. Work
+/// on files needs the executor to come by now and then while the loop is busy: the loop then has to ring its own bell
+/// and await it, which passes through the executor without the timer.
+const PREEMPT_NEVER: Duration = Duration::from_secs(3600);
 /// How long the control plane waits for room in a shard's queue before it gives up.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -133,7 +139,7 @@ pub fn probe(shard_count: usize) -> Result<(), StartError> {
     if limit_bytes < demand {
         return Err(StartError::MemlockTooSmall { limit_bytes, needed_bytes: demand, shards: shard_count });
     }
-    ring::try_build().map_err(|error| match error.raw_os_error() {
+    try_ring().map_err(|error| match error.raw_os_error() {
         Some(libc::ENOSYS) => StartError::UringMissing,
         Some(libc::EPERM | libc::EACCES) => {
             let setting = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
@@ -149,6 +155,12 @@ pub fn probe(shard_count: usize) -> Result<(), StartError> {
         Some(libc::ENOMEM) => StartError::MemlockTooSmall { limit_bytes, needed_bytes, shards: shard_count },
         _ => StartError::Ring(error),
     })
+}
+
+/// On a thread of its own, because taking a ring down interrupts system calls of the thread that built it.
+fn try_ring() -> io::Result<()> {
+    let attempt = std::thread::Builder::new().name("probe".to_owned()).spawn(ring::try_build)?;
+    attempt.join().unwrap_or_else(|_| Err(io::Error::other("the probe panicked")))
 }
 
 /// Starts all shards; returns when every one of them listens.
@@ -256,8 +268,7 @@ fn run_executor(seed: Seed) -> Result<(), RunError> {
     let placement = if options.is_pinned { Placement::Fixed(core) } else { Placement::Unbound };
     let executor = LocalExecutorBuilder::new(placement)
         .name(&format!("shard-{shard}"))
-        // Other tasks of the executor are served at this interval while the event loop is busy.
-        .preempt_timer(Duration::from_millis(1))
+        .preempt_timer(PREEMPT_NEVER)
         // The default of 10 MiB is charged three times against the limit on locked memory.
         .io_memory(65_536)
         .ring_depth(128)
