@@ -320,14 +320,15 @@ impl Shard {
     /// Ends what Clean Start or takeover end, and returns the session of the client with "it existed".
     fn open_session(&mut self, id: ConnectionId, client_id: &str, connect: &Connect<'_>) -> (u32, bool) {
         if let Some(&existing) = self.sessions_by_client_id.get(client_id)
-            && let Some(first) = self.sessions[existing as usize].connection {
-                self.metrics.session_takeovers += 1;
-                if connect.clean_start {
-                    // The session ends with the takeover: its will does not wait.
-                    self.sessions[existing as usize].expiry_ms = 0;
-                }
-                self.end_connection(first, EndReason::Takeover, Some(ReasonCode::SessionTakenOver));
+            && let Some(first) = self.sessions[existing as usize].connection
+        {
+            self.metrics.session_takeovers += 1;
+            if connect.clean_start {
+                // The session ends with the takeover: its will does not wait.
+                self.sessions[existing as usize].expiry_ms = 0;
             }
+            self.end_connection(first, EndReason::Takeover, Some(ReasonCode::SessionTakenOver));
+        }
         if let Some(&existing) = self.sessions_by_client_id.get(client_id) {
             let session = &mut self.sessions[existing as usize];
             let is_over = session.expires_at <= self.now;
