@@ -287,7 +287,11 @@ fn no_wake_up_is_lost_between_sleeping_shards() {
 #[test]
 fn messages_of_one_publisher_stay_in_order_under_load() {
     const COUNT: u32 = 50_000;
-    let runtime = run(config(2));
+    // The publisher does not wait for the readers, so all of it may have to wait for the slowest.
+    let mut config = config(2);
+    config.limits.queue_messages_max = COUNT;
+    config.limits.queue_bytes_max = u64::MAX;
+    let runtime = run(config);
     let address = runtime.addresses()[0];
     let readers: Vec<_> = (0..4)
         .map(|n| {
