@@ -106,7 +106,7 @@ impl Shard {
     /// The connection goes on at the client's home shard, with every byte that was read of it.
     fn move_connection(&mut self, id: ConnectionId, to: crate::ShardId) -> Flow {
         let Some(connection) = self.connection(id) else { return Flow::End };
-        // `consume` keeps the CONNECT and what follows it unread; the runtime takes it with `take_moves`.
+        // `on_bytes` keeps the CONNECT and what follows it unread, then calls `finish_move`.
         connection.moving_to = Some(to);
         Flow::Pause
     }
@@ -116,6 +116,8 @@ impl Shard {
         let Some(to) = self.connection(id).and_then(|connection| connection.moving_to) else { return };
         let Some(connection) = self.remove_connection(id) else { return };
         self.metrics.connections_moved += 1;
+        // They count where they are served.
+        self.metrics.bytes_received -= connection.input.len() as u64;
         let moved = Move {
             to,
             unread: connection.input,

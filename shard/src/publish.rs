@@ -554,8 +554,38 @@ impl Shard {
             frames.begin(matches.len());
             let mut stored = NO_MESSAGE;
             for (index, found) in matches.iter().enumerate() {
-                is_matched |=
-                    self.deliver_to(found, index as u32, message, &mut stored, wait, &mut frames, is_refused);
+                let subscriber = &found.subscriber;
+                let identifiers = self.identifiers_of(found, index as u32);
+                let copy = Copy {
+                    qos: message.qos.min(subscriber.qos),
+                    retain: message.retain && subscriber.retain_as_published,
+                    identifiers: &identifiers,
+                    group: 0,
+                };
+                let is_reliable = copy.qos != QoS::AtMostOnce;
+                let session = &self.sessions[subscriber.session as usize];
+                let sent = match session.connection {
+                    // QoS 0 passes what waits for the window.
+                    Some(id) if !session.is_backlogged() || (!is_reliable && !session.has_pending_page()) => {
+                        self.send_now(subscriber.session, id, message, copy, &mut stored, &mut frames)
+                    }
+                    _ => Err(Refusal::NoRoom),
+                };
+                is_matched |= match sent {
+                    Ok(()) => {
+                        if is_reliable && wait.is_some() {
+                            self.append(subscriber.session, message, wait);
+                        }
+                        true
+                    }
+                    Err(Refusal::TooLarge) => {
+                        self.metrics.dropped(copy.qos, DropReason::TooLarge);
+                        true
+                    }
+                    Err(Refusal::NoRoom) => {
+                        self.keep_for_later(subscriber.session, message, copy, &mut stored, wait, is_refused)
+                    }
+                };
             }
             self.messages.release_unused(stored);
             self.frames = frames;
@@ -605,80 +635,50 @@ impl Shard {
         });
     }
 
-    /// One session's copy: on the wire now, or in its queue, or dropped and counted. True if somebody had subscribed
-    /// who can get it.
-    #[allow(clippy::too_many_arguments)]
+    /// Subscription identifiers of the `index`th match.
     #[inline]
-    fn deliver_to(
+    fn identifiers_of(&self, found: &Match, index: u32) -> smallvec::SmallVec<[u32; 4]> {
+        let mut identifiers = smallvec::SmallVec::new();
+        if found.subscriber.identifier != 0 {
+            identifiers.push(found.subscriber.identifier);
+        }
+        if found.has_more {
+            let others = self.more_identifiers.iter().filter(|(at, _)| *at == index);
+            identifiers.extend(others.map(|(_, identifier)| *identifier));
+        }
+        identifiers
+    }
+
+    /// A copy that cannot be sent now: into the session's queue, or dropped and counted. True if somebody had
+    /// subscribed who can get it.
+    fn keep_for_later(
         &mut self,
-        found: &Match,
-        index: u32,
+        session: u32,
         message: &Message<'_>,
+        copy: Copy<'_>,
         stored: &mut MessageRef,
         wait: Option<u32>,
-        frames: &mut Frames,
         is_refused: &mut bool,
     ) -> bool {
-        let subscriber = &found.subscriber;
-        let one = [subscriber.identifier];
-        let many;
-        let identifiers: &[u32] = if found.has_more {
-            let others = self.more_identifiers.iter().filter(|(at, _)| *at == index).map(|(_, id)| *id);
-            many = one
-                .iter()
-                .copied()
-                .filter(|id| *id != 0)
-                .chain(others)
-                .collect::<smallvec::SmallVec<[u32; 8]>>();
-            &many
-        } else if subscriber.identifier != 0 {
-            &one
-        } else {
-            &[]
-        };
-        let copy = Copy {
-            qos: message.qos.min(subscriber.qos),
-            retain: message.retain && subscriber.retain_as_published,
-            identifiers,
-            group: 0,
-        };
-        let session = &self.sessions[subscriber.session as usize];
-        if let Some(id) = session.connection {
-            if !session.is_backlogged() {
-                match self.send_now(subscriber.session, id, message, copy, stored, frames) {
-                    Ok(()) => {
-                        if wait.is_some() && copy.qos != QoS::AtMostOnce {
-                            self.append(subscriber.session, message, wait);
-                        }
-                        return true;
-                    }
-                    Err(Refusal::TooLarge) => {
-                        self.metrics.dropped(copy.qos, DropReason::TooLarge);
-                        return true;
-                    }
-                    Err(Refusal::NoRoom) => {}
-                }
-            }
-            if copy.qos == QoS::AtMostOnce && !self.sessions[subscriber.session as usize].has_pending_page() {
-                // QoS 0 passes what waits for the window; only a full socket stops it.
-                match self.send_now(subscriber.session, id, message, copy, stored, frames) {
-                    Ok(()) => {}
-                    Err(Refusal::TooLarge) => self.metrics.dropped(copy.qos, DropReason::TooLarge),
-                    Err(Refusal::NoRoom) => self.metrics.dropped(copy.qos, DropReason::SlowConsumer),
-                }
+        let state = &self.sessions[session as usize];
+        if copy.qos == QoS::AtMostOnce {
+            if state.connection.is_some() && !state.has_pending_page() {
+                // Only a full socket stops QoS 0.
+                self.metrics.dropped(copy.qos, DropReason::SlowConsumer);
                 return true;
             }
-        } else if copy.qos == QoS::AtMostOnce && !self.config.is_qos0_queued {
-            self.metrics.dropped(copy.qos, DropReason::Offline);
-            return false;
+            if state.connection.is_none() && !self.config.is_qos0_queued {
+                self.metrics.dropped(copy.qos, DropReason::Offline);
+                return false;
+            }
         }
         if message.is_expired(self.now) || message.is_fleeting {
             self.metrics.dropped(copy.qos, DropReason::Expired);
             return false;
         }
-        let is_queued = self.enqueue(subscriber.session, message, copy, stored);
+        let is_queued = self.enqueue(session, message, copy, stored);
         if is_queued && copy.qos != QoS::AtMostOnce {
-            self.append(subscriber.session, message, wait);
+            self.append(session, message, wait);
         }
         *is_refused |= !is_queued && self.config.queue_policy == QueuePolicy::Refuse;
         true

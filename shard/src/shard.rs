@@ -426,124 +426,87 @@ impl Shard {
 
     // ---- input ----
 
-    /// Bytes from the socket. Packets are served in order; the start of an incomplete one is kept.
+    /// Bytes from the socket: serves the complete packets in order and keeps the rest. The one dispatch over packets.
     pub fn on_bytes(&mut self, id: ConnectionId, bytes: &[u8]) {
         self.metrics.bytes_received += bytes.len() as u64;
-        self.feed(id, bytes);
-    }
-
-    fn feed(&mut self, id: ConnectionId, bytes: &[u8]) {
         let Some(connection) = self.connection(id) else { return };
-        if !connection.input.is_empty() || connection.paused != 0 {
+        if connection.paused != 0 {
             connection.input.extend_from_slice(bytes);
-            if connection.paused == 0 {
-                self.consume_input(id);
-            }
             return;
         }
-        let used = self.consume(id, bytes);
-        if used == bytes.len() {
-            return;
+        let mut kept = std::mem::take(&mut connection.input);
+        let has_kept = !kept.is_empty();
+        if has_kept {
+            kept.extend_from_slice(bytes);
         }
-        if let Some(connection) = self.connection(id) {
-            connection.input.extend_from_slice(&bytes[used..]);
-            self.finish_move(id);
-        }
-    }
-
-    /// Serves what was kept.
-    fn consume_input(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connection(id) else { return };
-        let mut input = std::mem::take(&mut connection.input);
-        let used = self.consume(id, &input);
-        let Some(connection) = self.connection(id) else { return };
-        if used == input.len() {
-            if input.capacity() <= SPARE_BUFFER_BYTES_MAX {
-                self.recycle_buffer(input);
-            }
-        } else {
-            input.drain(..used);
-            connection.input = input;
-            self.finish_move(id);
-        }
-    }
-
-    /// Serves the complete packets in `bytes`; returns the bytes used.
-    fn consume(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
+        let input = if has_kept { &kept[..] } else { bytes };
         let mut used = 0;
-        while let Some(connection) = self.connection(id) {
-            let decoder = connection.decoder;
-            let (packet, len) = match decoder.next_packet(&bytes[used..]) {
+        while let Some(connection) = self.connection(id)
+            && connection.paused == 0
+        {
+            let (packet, len) = match connection.decoder.next_packet(&input[used..]) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
-                Err(error) => {
-                    self.on_decode_error(id, &error);
-                    return bytes.len();
-                }
+                Err(error) => return self.on_decode_error(id, &error),
             };
-            match self.on_packet(id, &packet, &bytes[used..used + len]) {
-                Flow::Continue => used += len,
-                Flow::Pause => break,
-                Flow::End => return bytes.len(),
-            }
-            if self.connection(id).is_none_or(|connection| connection.paused != 0) {
+            let now = self.now;
+            let Some(connection) = self.connection(id) else { return };
+            connection.packet_at = now;
+            let flow = match &packet {
+                _ if connection.phase != Phase::Live => {
+                    self.on_early_packet(id, &packet, &input[used..used + len])
+                }
+                Packet::Publish(publish) => self.on_publish(id, publish),
+                Packet::PubAck(ack) => self.on_puback(id, ack),
+                Packet::PubRec(ack) => self.on_pubrec(id, ack),
+                Packet::PubRel(ack) => self.on_pubrel(id, ack),
+                Packet::PubComp(ack) => self.on_pubcomp(id, ack),
+                Packet::Subscribe(subscribe) => self.on_subscribe(id, subscribe),
+                Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, unsubscribe),
+                Packet::PingReq => self.on_pingreq(id),
+                Packet::Disconnect(disconnect) => self.on_disconnect(id, disconnect),
+                Packet::Auth(auth) => self.on_auth(id, auth),
+                Packet::Connect(_)
+                | Packet::ConnAck(_)
+                | Packet::SubAck(_)
+                | Packet::UnsubAck(_)
+                | Packet::PingResp => self.fail(id, EndReason::ProtocolError, ReasonCode::ProtocolError),
+            };
+            if flow == Flow::Pause {
                 break;
             }
+            self.metrics.packets_received[packet.packet_type() as usize] += 1;
+            if flow == Flow::End {
+                return;
+            }
+            used += len;
         }
-        used
+        let rest = input.len() - used;
+        let Some(connection) = self.connection(id) else { return };
+        if rest == 0 {
+            if has_kept {
+                self.recycle_buffer(kept);
+            }
+            return;
+        }
+        if has_kept {
+            kept.drain(..used);
+            connection.input = kept;
+        } else {
+            connection.input.extend_from_slice(&bytes[used..]);
+        }
+        self.finish_move(id);
     }
 
-    /// The one dispatch over packets. `bytes` is the packet as it came.
-    fn on_packet(&mut self, id: ConnectionId, packet: &Packet<'_>, bytes: &[u8]) -> Flow {
-        let now = self.now;
-        let Some(connection) = self.connection(id) else { return Flow::End };
-        connection.packet_at = now;
-        let phase = connection.phase;
-        if phase != Phase::Live {
-            return match packet {
-                Packet::Connect(connect) if phase == Phase::Connecting => {
-                    let flow = self.on_connect(id, connect, bytes);
-                    if flow != Flow::Pause {
-                        self.count_packet(packet);
-                    }
-                    flow
-                }
-                Packet::Auth(auth) if phase == Phase::Authenticating => {
-                    self.count_packet(packet);
-                    self.on_auth(id, auth)
-                }
-                // A refusal before CONNACK is a CONNACK or nothing, never a DISCONNECT [MQTT-3.14.0-1].
-                _ => {
-                    self.refuse_connect(id, ReasonCode::ProtocolError);
-                    Flow::End
-                }
-            };
+    /// A packet before CONNACK. `bytes` is the packet as it came.
+    fn on_early_packet(&mut self, id: ConnectionId, packet: &Packet<'_>, bytes: &[u8]) -> Flow {
+        let phase = self.connection(id).map(|connection| connection.phase);
+        match (packet, phase) {
+            (Packet::Connect(connect), Some(Phase::Connecting)) => self.on_connect(id, connect, bytes),
+            (Packet::Auth(auth), Some(Phase::Authenticating)) => self.on_auth(id, auth),
+            // A refusal before CONNACK is a CONNACK or nothing, never a DISCONNECT [MQTT-3.14.0-1].
+            _ => self.refuse_connect(id, ReasonCode::ProtocolError),
         }
-        let flow = match packet {
-            Packet::Publish(publish) => self.on_publish(id, publish),
-            Packet::PubAck(ack) => self.on_puback(id, ack),
-            Packet::PubRec(ack) => self.on_pubrec(id, ack),
-            Packet::PubRel(ack) => self.on_pubrel(id, ack),
-            Packet::PubComp(ack) => self.on_pubcomp(id, ack),
-            Packet::Subscribe(subscribe) => self.on_subscribe(id, subscribe),
-            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, unsubscribe),
-            Packet::PingReq => self.on_pingreq(id),
-            Packet::Disconnect(disconnect) => self.on_disconnect(id, disconnect),
-            Packet::Auth(auth) => self.on_auth(id, auth),
-            Packet::Connect(_)
-            | Packet::ConnAck(_)
-            | Packet::SubAck(_)
-            | Packet::UnsubAck(_)
-            | Packet::PingResp => self.fail(id, EndReason::ProtocolError, ReasonCode::ProtocolError),
-        };
-        if flow != Flow::Pause {
-            self.count_packet(packet);
-        }
-        flow
-    }
-
-    fn count_packet(&mut self, packet: &Packet<'_>) {
-        self.metrics.packets_received[packet.packet_type() as usize] += 1;
     }
 
     fn on_pingreq(&mut self, id: ConnectionId) -> Flow {
@@ -609,7 +572,7 @@ impl Shard {
             connection.packet_at = now;
             self.paused.retain(|paused| *paused != id);
             self.outputs.reading.push((id, true));
-            self.consume_input(id);
+            self.on_bytes(id, &[]);
         }
     }
 
@@ -681,8 +644,7 @@ impl Shard {
     fn on_moved(&mut self, moved: MovedConnection) {
         let id = self.open_connection(moved.listener, moved.peer, moved.accepted_at);
         self.outputs.arrived.push((id, moved.socket));
-        // Its bytes were counted where they were read.
-        self.feed(id, &moved.unread);
+        self.on_bytes(id, &moved.unread);
     }
 
     fn owe_ack(&mut self, to: ShardId, revision: u64) {

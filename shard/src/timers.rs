@@ -128,9 +128,8 @@ mod tests {
             now = next.max(now + 1);
             let mut out = vec![];
             wheel.pop_due(now, 10, &mut out);
-            fired.extend(out.into_iter().map(|at| {
+            fired.extend(out.into_iter().inspect(|&at| {
                 assert!(at <= now && now < at + 2 * TICK_MS, "{at} fired at {now}");
-                at
             }));
         }
         assert_eq!(fired.len(), 6);
