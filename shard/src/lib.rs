@@ -49,6 +49,7 @@ pub use metrics::{DropReason, EndReason, Metrics, MetricsSnapshot, PACKET_LABELS
 pub use outputs::{Append, AuthRequest, Move, Outputs};
 pub use placement::BUCKET_COUNT;
 pub use rate_limit::RateLimit;
+pub use routes::SHARDS_MAX;
 pub use shard::Shard;
 
 /// Milliseconds of one monotonic clock that all shards of a process share; 0 is the start of the process.

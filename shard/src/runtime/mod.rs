@@ -33,6 +33,7 @@ use self::event_loop::EventLoop;
 use self::mesh::{ControlRequest, Mesh, Port, Stop};
 use crate::filter_index::TopicHasher;
 use crate::placement;
+use crate::routes::SHARDS_MAX;
 use crate::{AccessPolicy, Authentication, Config, Durability, Envelope, MetricsSnapshot, ShardId};
 
 /// The process's exit code after a panic in a shard (EX_SOFTWARE of sysexits).
@@ -100,7 +101,7 @@ pub enum StartError {
     )]
     Bind { name: String, address: SocketAddr, source: io::Error },
     #[error(
-        "{cores} cores were given for {shards} shards: the two numbers must be the same, at least 1 and at most 1024"
+        "{cores} cores were given for {shards} shards: the two numbers must be the same, at least 1 and at most {SHARDS_MAX}"
     )]
     ShardCount { cores: usize, shards: u16 },
     #[error(
@@ -170,7 +171,7 @@ pub fn start(
     config: Arc<Config>,
 ) -> Result<Runtime, StartError> {
     let count = options.cores.len();
-    if count == 0 || count > placement::BUCKET_COUNT as usize || count != config.shard_count as usize {
+    if count == 0 || count > SHARDS_MAX as usize || count != config.shard_count as usize {
         return Err(StartError::ShardCount { cores: count, shards: config.shard_count });
     }
     if config.authentication != Authentication::Anonymous {
