@@ -1,0 +1,138 @@
+//! What a case sees: a broker, the version under test, and a root that keeps it apart from other cases.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use protocol::Version;
+
+use super::case::{Real, version_name};
+use super::options::{Options, id};
+use super::peer::Peer;
+
+/// Names a connection of a driver.
+pub type Socket = usize;
+
+/// What a read found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    Bytes,
+    /// Nothing, and nothing will come unless something is done or time passes (TCP: nothing came for the time).
+    Nothing,
+    /// The broker has closed, and all its bytes were read.
+    End,
+}
+
+/// How long to wait for bytes on a real socket. The pure core knows at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Something has to come: up to some seconds.
+    Expecting,
+    /// Nothing should come: a fraction of a second.
+    Doubting,
+}
+
+/// Connects cases with a broker: the pure core or the real binary.
+pub trait Driver {
+    fn shards(&self) -> u16;
+    /// A new connection; None if the broker refuses it at once.
+    fn open(&mut self) -> Option<Socket>;
+    /// Writes bytes, in one segment where that can be said.
+    fn write(&mut self, socket: Socket, bytes: &[u8]);
+    /// Appends what came to `into`.
+    fn read(&mut self, socket: Socket, into: &mut Vec<u8>, patience: Patience) -> Input;
+    /// The client ends the connection without a DISCONNECT.
+    fn close(&mut self, socket: Socket);
+    /// Lets time pass.
+    fn pass(&mut self, ms: u64);
+}
+
+pub type SharedDriver = Rc<RefCell<Box<dyn Driver>>>;
+
+/// One run of a case.
+pub struct Scene {
+    /// The version under test; clients of other versions are opened by `Options::version`.
+    pub version: Version,
+    driver: SharedDriver,
+    /// Level above all topics of the case, with its slash, and prefix of its client ids; empty on a broker of its own.
+    root: Rc<str>,
+}
+
+impl Scene {
+    /// `number` is unique for the broker.
+    pub fn new(driver: Box<dyn Driver>, version: Version, real: Real, number: usize) -> Scene {
+        let root = match real {
+            Real::Alone => String::new(),
+            _ => format!("k{number}{}/", version_name(version)),
+        };
+        Scene { version, driver: Rc::new(RefCell::new(driver)), root: root.into() }
+    }
+
+    pub fn shards(&self) -> u16 {
+        self.driver.borrow().shards()
+    }
+
+    pub fn is_v5(&self) -> bool {
+        self.version == Version::V5
+    }
+
+    /// A topic or filter as it is on the wire: below the root of the case. `Peer`'s verbs do it by themselves.
+    pub fn topic(&self, topic: &str) -> String {
+        rooted(&self.root, topic)
+    }
+
+    /// A client id as it is on the wire.
+    pub fn client_id(&self, client_id: &str) -> String {
+        self.root.replace('/', "-") + client_id
+    }
+
+    /// A connection that has sent nothing yet.
+    pub fn open(&mut self) -> Peer {
+        self.open_version(self.version)
+    }
+
+    pub fn open_version(&mut self, version: Version) -> Peer {
+        let socket = self.driver.borrow_mut().open().expect("the broker accepts the connection");
+        Peer::new(self.driver.clone(), socket, version, self.root.clone())
+    }
+
+    /// A connected client with a clean session and no keep alive, of the version under test.
+    pub fn connect(&mut self, client_id: &str) -> Peer {
+        self.connect_with(&id(client_id))
+    }
+
+    /// Connects; the CONNACK has to say success.
+    pub fn connect_with(&mut self, options: &Options) -> Peer {
+        let mut peer = self.try_connect(options);
+        let connack = peer.expect_connack();
+        assert_eq!(connack.code, 0, "refused: {connack:?}");
+        peer
+    }
+
+    /// Sends a CONNECT and leaves the answer to the case.
+    pub fn try_connect(&mut self, options: &Options) -> Peer {
+        let mut peer = self.open_version(options.version.unwrap_or(self.version));
+        let bytes = self.encode(options);
+        peer.write(&bytes);
+        peer
+    }
+
+    /// The CONNECT of the options, with the root in client id and will topic.
+    pub fn encode(&self, options: &Options) -> Vec<u8> {
+        options.encode(self.version, |client_id| self.client_id(client_id), |topic| self.topic(topic))
+    }
+
+    /// Lets time pass. The real binary is really waited for.
+    pub fn pass(&mut self, ms: u64) {
+        self.driver.borrow_mut().pass(ms);
+    }
+}
+
+/// Puts the root above a topic or filter; `$share/group/` stays in front.
+pub fn rooted(root: &str, topic: &str) -> String {
+    if let Some(rest) = topic.strip_prefix("$share/")
+        && let Some((group, filter)) = rest.split_once('/')
+    {
+        return format!("$share/{group}/{root}{filter}");
+    }
+    format!("{root}{topic}")
+}
