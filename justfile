@@ -18,8 +18,9 @@ run *ARGS:
 ci:
     ./.ci/run
 
+# The benchmarks of the codec and the core; arguments go to criterion.
 bench *ARGS:
-    cargo bench --workspace {{ARGS}}
+    cargo bench -p shardmq-protocol -p shardmq-shard --benches -- {{ARGS}}
 
 # One schedule of the simulation.
 sim SEED:
