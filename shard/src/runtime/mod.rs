@@ -242,8 +242,15 @@ struct Seed {
 
 fn run_shard(seed: Seed) -> Result<(), RunError> {
     let shard = seed.shard;
+    let mesh = seed.mesh.clone();
     match catch_unwind(AssertUnwindSafe(|| run_executor(seed))) {
-        Ok(result) => result,
+        Ok(result) => {
+            if result.is_err() {
+                // The others cannot go on without it, and `join` may be waiting for one of them.
+                mesh.stop(Stop::Hurry);
+            }
+            result
+        }
         Err(panic) => {
             let text = panic_text(&*panic);
             tracing::error!(
@@ -315,14 +322,14 @@ impl Runtime {
         self.control.clone()
     }
 
-    /// Orderly stop: no new clients, all are told and take their last bytes, within `limits.drain_timeout_ms`.
+    /// As [`ControlHandle::drain`].
     pub fn drain(&self) {
-        self.mesh.stop(Stop::Drain);
+        self.control.drain();
     }
 
-    /// Stop at once.
+    /// As [`ControlHandle::hurry`].
     pub fn hurry(&self) {
-        self.mesh.stop(Stop::Hurry);
+        self.control.hurry();
     }
 
     /// Waits until all shards have stopped (after `drain` or `hurry`, or when one fails).
@@ -336,10 +343,6 @@ impl Runtime {
         let mut result = Ok(());
         for (shard, thread) in self.threads.drain(..).enumerate() {
             let ended = thread.join().unwrap_or(Err(RunError::Panicked { shard }));
-            if ended.is_err() {
-                // The others cannot go on without it.
-                self.mesh.stop(Stop::Hurry);
-            }
             result = result.and(ended);
         }
         result
@@ -372,6 +375,16 @@ pub struct ControlHandle {
 impl ControlHandle {
     pub fn shard_count(&self) -> usize {
         self.mesh.count()
+    }
+
+    /// Orderly stop: no new clients, all are told and take their last bytes, within `limits.drain_timeout_ms`.
+    pub fn drain(&self) {
+        self.mesh.stop(Stop::Drain);
+    }
+
+    /// Stop at once.
+    pub fn hurry(&self) {
+        self.mesh.stop(Stop::Hurry);
     }
 
     /// The figures of all shards; None for one that did not answer in time.

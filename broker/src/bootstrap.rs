@@ -1,0 +1,211 @@
+//! The life of the broker: data directory, admin endpoint, shards; then it waits for a signal, and stops in reverse.
+//! All of it runs on the main thread, which is the control thread; nothing here is on the way of a message.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use shard::runtime::{ControlHandle, RunError, StartError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use crate::admin::{self, Health};
+use crate::config::{Config, Listener};
+use crate::data_dir::{self, DataDir, DataDirError};
+use crate::logging::Logging;
+use crate::machine;
+use crate::plan::{self, Plan, PlanError};
+
+/// Time between two signs of life of the shards, and what they get for an answer.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Why the broker did not start, or ended other than it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(
+        "the admin endpoint cannot listen on {address}: {source}; choose another `admin.address`, or `off`"
+    )]
+    Admin { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error("the shards ended without being told")]
+    Ended,
+    #[error("the control thread failed: {0}")]
+    Control(#[from] io::Error),
+}
+
+impl ServeError {
+    /// 3: starting again does not help. 1: it may.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ServeError::Plan(_)
+            | ServeError::DataDir(DataDirError::Unusable { .. } | DataDirError::Damaged(_)) => 3,
+            ServeError::Start(StartError::Bind { .. } | StartError::ShardEnded { .. }) => 1,
+            ServeError::Start(_) => 3,
+            _ => 1,
+        }
+    }
+}
+
+/// Runs the broker until it was told to stop.
+pub fn serve(config: &Config, _logging: &Logging) -> Result<(), ServeError> {
+    let data_dir = match config.storage.data_dir.as_str() {
+        "" => None,
+        path => Some(DataDir::open(Path::new(path))?),
+    };
+    let placement_key = match &data_dir {
+        Some(data_dir) => data_dir.placement_key(),
+        None => data_dir::random()?,
+    };
+    let plan = plan::make(config, placement_key, data_dir::random()?)?;
+    shard::runtime::probe(plan.options.cores.len())?;
+    leave_the_shards_their_cores(&plan);
+    let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = control.block_on(run(config, plan));
+    // A question to a shard that ended may still be waiting.
+    control.shutdown_background();
+    result
+}
+
+/// The control thread, and what it starts, stays on cores that no shard has, if there are any.
+fn leave_the_shards_their_cores(plan: &Plan) {
+    let mut spare = machine::cores();
+    spare.retain(|core| !plan.options.cores.contains(core));
+    if plan.options.is_pinned && !spare.is_empty() {
+        machine::stay_on(&spare);
+    }
+}
+
+async fn run(config: &Config, plan: Plan) -> Result<(), ServeError> {
+    let mut signals = Signals::new()?;
+    let health = Health::new();
+    let mut admin_address = None;
+    if let Some(address) = config.admin.address.value() {
+        let failed = |source| ServeError::Admin { address, source };
+        let listener = admin::listen(address).await.map_err(failed)?;
+        admin_address = Some(listener.local_addr().map_err(failed)?);
+        tokio::spawn(admin::serve(listener, health.clone()));
+    }
+
+    let Plan { options, listeners, config: core, memory_bytes } = plan;
+    let shards = options.cores.len();
+    let runtime = blocking(move || shard::runtime::start(options, listeners, core)).await??;
+    health.on_started(shards);
+    let address_of =
+        |(listener, address): (&Listener, &SocketAddr)| format!("{}=tcp://{address}", listener.name);
+    let addresses: Vec<String> = config.listeners.iter().zip(runtime.addresses()).map(address_of).collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        shards,
+        listeners = addresses.join(" "),
+        admin = admin_address.map_or("off".to_owned(), |address| address.to_string()),
+        memory_bytes,
+        "ready"
+    );
+    tell_service_manager(NotifyState::Ready);
+
+    let shards = runtime.control();
+    tokio::spawn(watch(shards.clone(), health.clone()));
+    let mut ended = tokio::task::spawn_blocking(move || runtime.join());
+    tokio::select! {
+        result = &mut ended => {
+            result.map_err(io::Error::other)??;
+            Err(ServeError::Ended)
+        }
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping");
+            health.on_stopping();
+            tell_service_manager(NotifyState::Stopping);
+            stop(config.drain.delay, &mut signals, &shards, ended).await
+        }
+    }
+}
+
+/// A signal skips what is left of a wait.
+async fn stop(
+    delay: Duration,
+    signals: &mut Signals,
+    shards: &ControlHandle,
+    mut ended: JoinHandle<Result<(), RunError>>,
+) -> Result<(), ServeError> {
+    let mut is_hurried = false;
+    tokio::select! {
+        () = tokio::time::sleep(delay) => {}
+        _ = signals.next() => is_hurried = true,
+        result = &mut ended => return Ok(result.map_err(io::Error::other)??),
+    }
+    if !is_hurried {
+        shards.drain();
+        tokio::select! {
+            _ = signals.next() => {}
+            result = &mut ended => {
+                tracing::info!("stopped");
+                return Ok(result.map_err(io::Error::other)??);
+            }
+        }
+    }
+    tracing::info!("hurrying");
+    shards.hurry();
+    ended.await.map_err(io::Error::other)??;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Asks the shards for a sign of life, and feeds the service manager's watchdog while all of them give one.
+async fn watch(shards: ControlHandle, health: Health) {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let asked = shards.clone();
+        let Ok(answers) = blocking(move || asked.snapshot(HEARTBEAT)).await else { return };
+        answers
+            .iter()
+            .enumerate()
+            .filter(|(_, answer)| answer.is_some())
+            .for_each(|(i, _)| health.on_answer(i));
+        if health.is_live() {
+            tell_service_manager(NotifyState::Watchdog);
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
+}
+
+fn tell_service_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager cannot be told");
+    }
+}
+
+/// SIGTERM and SIGINT, from the moment that it is made.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

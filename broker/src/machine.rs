@@ -1,0 +1,110 @@
+//! What the machine lets this process use: cores, memory, files. Asked once at start.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The cores of the process's affinity mask, in order.
+pub fn cores() -> Vec<usize> {
+    // SAFETY: the set is plain memory, and the call writes at most its size.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) != 0 {
+            return (0..std::thread::available_parallelism().map_or(1, usize::from)).collect();
+        }
+        set
+    };
+    // SAFETY: the index is below the size of the set.
+    (0..libc::CPU_SETSIZE as usize).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect()
+}
+
+/// Keeps the calling thread, and those that it starts, on some cores. A refusal changes nothing.
+pub fn stay_on(cores: &[usize]) {
+    // SAFETY: the set is plain memory; indices beyond it are left out.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        cores
+            .iter()
+            .filter(|&&core| core < libc::CPU_SETSIZE as usize)
+            .for_each(|&core| libc::CPU_SET(core, &mut set));
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+    }
+}
+
+/// Cores' worth of time that the control group grants, rounded up; None: no quota.
+pub fn core_quota() -> Option<usize> {
+    let quotas = control_group_files("cpu", "cpu.max").map(|text| {
+        let (quota, period) = text.split_once(' ')?;
+        Some((quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?))
+    });
+    let quotas_v1 = control_group_directories("cpu").into_iter().map(|directory| {
+        let number = |name| fs::read_to_string(directory.join(name)).ok()?.trim().parse::<i64>().ok();
+        let (quota, period) = (number("cpu.cfs_quota_us")?, number("cpu.cfs_period_us")?);
+        Some((quota.try_into().ok()?, period.try_into().ok()?))
+    });
+    let whole = |(quota, period): (u64, u64)| (period > 0).then(|| quota.div_ceil(period).max(1) as usize);
+    quotas.chain(quotas_v1).flatten().filter_map(whole).min()
+}
+
+/// Bytes that the process may use: the machine's memory, or its control group's limit.
+pub fn memory_bytes() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| kib_of(&text, "MemTotal:"));
+    let limits = control_group_files("memory", "memory.max")
+        .chain(control_group_files("memory", "memory.limit_in_bytes"))
+        .filter_map(|text| text.parse().ok());
+    limits.chain(machine).min()
+}
+
+fn kib_of(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
+}
+
+/// Files that the process may open once its soft limit is raised.
+pub fn file_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid, writable rlimit.
+    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } {
+        0 => limit.rlim_max,
+        _ => 1024,
+    }
+}
+
+fn control_group_files(controller: &str, file: &str) -> impl Iterator<Item = String> {
+    let directories = control_group_directories(controller).into_iter();
+    let read = move |directory: PathBuf| fs::read_to_string(directory.join(file)).ok();
+    directories.filter_map(read).map(|text| text.trim().to_owned()).collect::<Vec<_>>().into_iter()
+}
+
+/// The process's control group and those around it, in either hierarchy.
+fn control_group_directories(controller: &str) -> Vec<PathBuf> {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut directories = Vec::new();
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
+        let root = Path::new("/sys/fs/cgroup");
+        let root = match controllers {
+            "" => root.to_owned(),
+            list if list.split(',').any(|name| name == controller) => root.join(list),
+            _ => continue,
+        };
+        let mut directory = root.join(group.trim_start_matches('/'));
+        while directory.starts_with(&root) {
+            directories.push(directory.clone());
+            directory.pop();
+        }
+    }
+    directories
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_cores_memory_and_files() {
+        assert!(!cores().is_empty());
+        assert!(memory_bytes().is_some_and(|bytes| bytes > 1 << 20));
+        assert!(file_limit() > 0);
+    }
+}
