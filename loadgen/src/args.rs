@@ -1,0 +1,292 @@
+//! The command line.
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use protocol::{QoS, Version};
+use serde::Serialize;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Debug, Parser)]
+#[command(name = "shardmq-loadgen", version, about = "MQTT load generator: every delivery is checked")]
+#[command(
+    after_help = "Exit code: 0 all well, 1 a verdict failed, 2 usage, 3 the load generator was the limit, \
+                        4 the run could not be carried out."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub scenario: Scenario,
+}
+
+#[derive(Clone, Debug, Subcommand, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "name")]
+pub enum Scenario {
+    /// Pairs of one publisher and one subscriber, each with a topic of its own
+    #[command(disable_help_flag = true)]
+    P2p(P2p),
+    /// Every subscriber gets the messages of all publishers
+    #[command(disable_help_flag = true)]
+    FanOut(FanOut),
+    /// Many publishers with a topic each, few subscribers that get all through one wildcard filter
+    #[command(disable_help_flag = true)]
+    FanIn(FanIn),
+    /// Many publishers, one $share group of subscribers
+    #[command(disable_help_flag = true)]
+    Share(Share),
+}
+
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct P2p {
+    /// Pairs of publisher and subscriber
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub pairs: u32,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct FanOut {
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub publishers: u32,
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub subscribers: u32,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct FanIn {
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub publishers: u32,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub subscribers: u32,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct Share {
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub publishers: u32,
+    /// Members of the group
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub members: u32,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What all scenarios take. Letters are those of emqtt-bench.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct Common {
+    /// Broker addresses, taken in turn
+    #[arg(short = 'h', long, default_value = "127.0.0.1", value_delimiter = ',')]
+    pub host: Vec<String>,
+    #[arg(short, long, default_value_t = 1883)]
+    pub port: u16,
+    /// Protocol version
+    #[arg(short = 'V', long = "mqtt", value_enum, default_value = "3.1.1")]
+    pub mqtt: Mqtt,
+    /// QoS of publishers, and of subscribers unless --sub-qos says otherwise
+    #[arg(short, long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub qos: u8,
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub sub_qos: Option<u8>,
+    /// Payload bytes, at least 24: they carry publisher, number and time
+    #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=16_777_216))]
+    pub size: u32,
+    #[arg(short, long)]
+    pub user: Option<String>,
+    #[arg(short = 'P', long)]
+    #[serde(skip)]
+    pub password: Option<String>,
+    /// Seconds; 0 = off
+    #[arg(short, long, default_value_t = 0)]
+    pub keep_alive: u16,
+    /// Worker threads
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
+    /// CPUs to bind the workers to, in turn: 1 or 1,3 or 4-7
+    #[arg(long, value_parser = parse_cpus)]
+    pub cpus: Option<Cpus>,
+    /// Closed loop: messages of each publisher under way at most
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65535))]
+    pub window: u32,
+    /// Open loop: messages per second of all publishers together, due at fixed times
+    #[arg(long, value_parser = parse_positive)]
+    pub rate: Option<f64>,
+    /// Open loop: the rate grows from nothing for so long
+    #[arg(long, default_value = "0", value_parser = parse_duration)]
+    pub ramp: Duration,
+    /// Measured interval: 10s, 500ms, 2m, or a number of seconds
+    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    pub duration: Duration,
+    /// Load before the measured interval [default: 1s, with --count 0]
+    #[arg(long, value_parser = parse_duration)]
+    pub warmup: Option<Duration>,
+    /// Publish so many messages in all, instead of for a duration
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Connections begun per second [default: no limit]
+    #[arg(short = 'R', long, value_parser = parse_positive)]
+    pub connect_rate: Option<f64>,
+    /// Connections being set up at once
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connecting: u32,
+    /// Source addresses, taken in turn: 127.0.0.2 or 127.0.0.2-127.0.0.40 or a list
+    #[arg(long, visible_alias = "ifaddr", value_parser = parse_addresses)]
+    pub source: Option<Addresses>,
+    /// The same seed gives the same run
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Client ids and topics begin with it
+    #[arg(long, default_value = "load")]
+    pub prefix: String,
+    /// Give up on what did not come when nothing came for so long
+    #[arg(long, default_value = "2s", value_parser = parse_duration)]
+    pub settle: Duration,
+    /// Broker processes whose CPU time, memory and context switches are taken over the measured interval
+    #[arg(long, value_delimiter = ',')]
+    pub broker_pid: Vec<i32>,
+    /// Write the result here; - is stdout
+    #[arg(long)]
+    #[serde(skip)]
+    pub json: Option<PathBuf>,
+    /// No progress and no summary
+    #[arg(long)]
+    #[serde(skip)]
+    pub quiet: bool,
+    #[arg(long, action = ArgAction::HelpLong)]
+    #[serde(skip)]
+    help: Option<bool>,
+}
+
+impl Common {
+    pub fn publish_qos(&self) -> QoS {
+        QoS::from_u8(self.qos).expect("checked by the parser")
+    }
+
+    pub fn subscribe_qos(&self) -> QoS {
+        self.sub_qos.and_then(QoS::from_u8).unwrap_or(self.publish_qos())
+    }
+
+    pub fn warmup(&self) -> Duration {
+        let default = if self.count.is_some() { 0 } else { 1 };
+        self.warmup.unwrap_or(Duration::from_secs(default))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+pub enum Mqtt {
+    #[value(name = "3.1", alias = "3")]
+    #[serde(rename = "3.1")]
+    V31,
+    #[value(name = "3.1.1", alias = "4")]
+    #[serde(rename = "3.1.1")]
+    V311,
+    #[value(name = "5", alias = "5.0")]
+    #[serde(rename = "5")]
+    V5,
+}
+
+impl From<Mqtt> for Version {
+    fn from(mqtt: Mqtt) -> Version {
+        match mqtt {
+            Mqtt::V31 => Version::V31,
+            Mqtt::V311 => Version::V311,
+            Mqtt::V5 => Version::V5,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Cpus(pub Vec<usize>);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Addresses(pub Vec<IpAddr>);
+
+/// `10s`, `500ms`, `2m`, `1h`, or seconds with a fraction.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let factor = match unit {
+        "" | "s" => 1.0,
+        "ms" => 1e-3,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("unknown unit `{unit}`: ms, s, m or h")),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("`{number}` is not a number"))?;
+    Duration::try_from_secs_f64(number * factor).map_err(|error| error.to_string())
+}
+
+fn parse_positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        _ => Err("a number above 0 is needed".into()),
+    }
+}
+
+fn parse_cpus(text: &str) -> Result<Cpus, String> {
+    let mut cpus = vec![];
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |text: &str| text.parse::<usize>().map_err(|_| format!("`{text}` is not a CPU number"));
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last || last >= libc::CPU_SETSIZE as usize {
+            return Err(format!("`{part}` is not a range of CPUs"));
+        }
+        cpus.extend(first..=last);
+    }
+    Ok(Cpus(cpus))
+}
+
+fn parse_addresses(text: &str) -> Result<Addresses, String> {
+    let mut addresses = vec![];
+    for part in text.split(',') {
+        let Some((first, last)) = part.split_once('-') else {
+            addresses.push(part.parse().map_err(|_| format!("`{part}` is not an address"))?);
+            continue;
+        };
+        let number = |text: &str| match text.parse::<Ipv4Addr>() {
+            Ok(address) => Ok(u32::from(address)),
+            Err(_) => Err(format!("`{text}` is not an IPv4 address")),
+        };
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last || last - first > 0xFFFF {
+            return Err(format!("`{part}` is not a range of at most 65,536 addresses"));
+        }
+        addresses.extend((first..=last).map(|number| IpAddr::V4(number.into())));
+    }
+    Ok(Addresses(addresses))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert!(parse_duration("3 parsec").is_err() && parse_duration("-1").is_err());
+    }
+
+    #[test]
+    fn lists_and_ranges() {
+        assert_eq!(parse_cpus("1,4-6"), Ok(Cpus(vec![1, 4, 5, 6])));
+        assert!(parse_cpus("6-4").is_err() && parse_cpus("x").is_err());
+        let addresses = parse_addresses("127.0.0.9,127.0.0.254-127.0.1.1").unwrap().0;
+        assert_eq!(addresses.len(), 5);
+        assert_eq!(addresses[3].to_string(), "127.0.1.0");
+        assert!(parse_addresses("127.0.0.9-127.0.0.1").is_err());
+    }
+}

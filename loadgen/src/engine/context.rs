@@ -1,0 +1,216 @@
+//! What the connections of one worker share: the verdict on each delivery, counters, and who has something to write.
+
+use super::Shared;
+use super::port::{Interval, Port};
+use super::publisher::{Allowance, Material};
+use super::stats::Stats;
+use super::subscriber::{ReceiverState, Subscriber};
+use crate::latency::{self, Latencies};
+use crate::payload::{HEADER_LEN, Stamp};
+use crate::tracker::Delivery;
+use protocol::Publish;
+use std::sync::Arc;
+
+pub const REFUSED_MAX: usize = 100_000;
+/// No publisher here.
+const ELSEWHERE: u32 = u32::MAX;
+
+pub struct Context {
+    pub shared: Arc<Shared>,
+    pub worker: usize,
+    pub stats: Stats,
+    pub receivers: Vec<ReceiverState>,
+    /// None: nothing is to be published.
+    pub allowance: Option<Allowance>,
+    /// Messages of one flow at most.
+    pub limit: u64,
+    /// Deliveries by flow: of own flows all that there were, of others those that their worker was not told.
+    delivered: Vec<u64>,
+    /// Slot of the publisher by flow.
+    publishers: Vec<u32>,
+    /// Flows of other workers with credits to hand over.
+    credited: Vec<u32>,
+    dirty: Vec<u32>,
+    is_dirty: Vec<bool>,
+    measured: std::ops::Range<u64>,
+    interval: Interval,
+    pub connect_latency: Latencies,
+    pub ack_latency: Latencies,
+    /// Flow and number of refused messages, the first `REFUSED_MAX`; later ones count as lost, too.
+    pub refused: Vec<(u32, u64)>,
+    /// Connections may break: a crash is part of the scenario.
+    pub expects_breaks: bool,
+}
+
+impl Context {
+    pub fn new(shared: Arc<Shared>, worker: usize, connection_count: usize) -> Context {
+        let flow_count = shared.plan.flows.len();
+        Context {
+            worker,
+            stats: Stats::default(),
+            receivers: vec![],
+            allowance: None,
+            limit: u64::MAX,
+            delivered: vec![0; flow_count],
+            publishers: vec![ELSEWHERE; flow_count],
+            credited: vec![],
+            dirty: vec![],
+            is_dirty: vec![false; connection_count],
+            measured: u64::MAX..u64::MAX,
+            interval: Interval { tick: 0, delivery: latency::histogram() },
+            connect_latency: latency::histogram(),
+            ack_latency: latency::histogram(),
+            refused: vec![],
+            expects_breaks: false,
+            shared,
+        }
+    }
+
+    pub fn port(&self) -> &Port {
+        &self.shared.ports[self.worker]
+    }
+
+    pub fn set_publisher(&mut self, flow: u32, slot: u32) {
+        self.publishers[flow as usize] = slot;
+    }
+
+    /// The connection has, or may have, something to write this turn.
+    #[inline]
+    pub fn mark_dirty(&mut self, slot: u32) {
+        if !self.is_dirty[slot as usize] {
+            self.is_dirty[slot as usize] = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    pub fn take_dirty(&mut self, into: &mut Vec<u32>) {
+        std::mem::swap(&mut self.dirty, into);
+        into.iter().for_each(|slot| self.is_dirty[*slot as usize] = false);
+    }
+
+    /// Looks at one delivery: is it ours, whole, at the right QoS, new and in order?
+    #[inline]
+    pub fn check(&mut self, subscriber: &mut Subscriber, publish: &Publish<'_>, now_ns: u64) {
+        let shared = &*self.shared;
+        let receiver = &mut self.receivers[subscriber.receiver];
+        let stamp = Stamp::read(publish.payload).filter(|stamp| stamp.tag == shared.plan.options.tag);
+        let Some((stamp, place)) = stamp.and_then(|stamp| Some((stamp, receiver.flows.place(stamp.flow)?)))
+        else {
+            self.stats.foreign += 1;
+            return;
+        };
+        let flow = &shared.plan.flows[stamp.flow as usize];
+        if *flow.topic != *publish.topic {
+            self.stats.foreign += 1;
+            return;
+        }
+        if publish.payload[HEADER_LEN..] != shared.filler {
+            self.stats.corrupt += 1;
+            return;
+        }
+        self.stats.wrong_qos += (publish.qos != flow.qos.min(receiver.qos)) as u64;
+        match receiver.trackers[place].on_delivery(stamp.sequence) {
+            Delivery::Duplicate if publish.dup && self.expects_breaks => {
+                self.stats.redelivered += 1;
+                return;
+            }
+            Delivery::Duplicate => {
+                self.stats.duplicated += 1;
+                return;
+            }
+            // Only a member's own order counts, since the others take what lies between.
+            Delivery::OutOfOrder if !receiver.is_group => self.stats.out_of_order += 1,
+            Delivery::OutOfOrder | Delivery::InOrder => {}
+        }
+        if receiver.is_group && subscriber.is_behind(place, stamp.sequence) {
+            self.stats.out_of_order += 1;
+        }
+        self.stats.delivered += 1;
+        if self.measured.contains(&stamp.due_ns) {
+            latency::record(&mut self.interval.delivery, now_ns.saturating_sub(stamp.due_ns));
+        }
+        self.credit(stamp.flow, 1);
+    }
+
+    /// Counts deliveries towards the window of the flow's publisher.
+    #[inline]
+    pub fn credit(&mut self, flow: u32, deliveries: u64) {
+        let delivered = &mut self.delivered[flow as usize];
+        *delivered += deliveries;
+        match self.publishers[flow as usize] {
+            ELSEWHERE if *delivered == deliveries => self.credited.push(flow),
+            ELSEWHERE => {}
+            slot => self.mark_dirty(slot),
+        }
+    }
+
+    pub fn delivered(&self) -> &[u64] {
+        &self.delivered
+    }
+
+    /// Tells the other workers what came of their flows.
+    pub fn hand_over_credits(&mut self) {
+        if self.credited.is_empty() {
+            return;
+        }
+        // Open loop waits for nobody.
+        if let crate::plan::Pace::Window(_) = self.shared.plan.options.pace {
+            let flows = &self.shared.plan.flows;
+            self.credited.sort_unstable_by_key(|flow| flows[*flow as usize].worker);
+            for group in self.credited.chunk_by(|a, b| flows[*a as usize].worker == flows[*b as usize].worker)
+            {
+                let port = &self.shared.ports[flows[group[0] as usize].worker];
+                port.credit(group.iter().map(|flow| (*flow, self.delivered[*flow as usize])));
+            }
+        }
+        for flow in self.credited.drain(..) {
+            self.delivered[flow as usize] = 0;
+        }
+    }
+
+    pub fn record_ack(&mut self, due_ns: u64, now_ns: u64) {
+        if self.measured.contains(&due_ns) {
+            latency::record(&mut self.ack_latency, now_ns.saturating_sub(due_ns));
+        }
+    }
+
+    /// What publishers need; None while nothing is to be published.
+    pub fn material(&self, now_ns: u64) -> Option<Material<'_>> {
+        self.allowance.map(|allowance| self.material_for(allowance, now_ns))
+    }
+
+    pub fn material_for(&self, allowance: Allowance, now_ns: u64) -> Material<'_> {
+        Material {
+            tag: self.shared.plan.options.tag,
+            filler: &self.shared.filler,
+            allowance,
+            limit: self.limit,
+            delivered: &self.delivered,
+            now_ns,
+        }
+    }
+
+    /// Follows the coordinator: the measured interval, and the second that latencies are counted in. True if a new
+    /// second began.
+    pub fn on_turn(&mut self) -> bool {
+        self.measured = self.shared.measured.range();
+        let tick = self.shared.tick();
+        if tick == self.interval.tick {
+            return false;
+        }
+        self.end_interval(tick);
+        true
+    }
+
+    pub fn end_interval(&mut self, next_tick: u64) {
+        let next = Interval { tick: next_tick, delivery: latency::histogram() };
+        let over = std::mem::replace(&mut self.interval, next);
+        if !over.delivery.is_empty() {
+            self.port().put_interval(over);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The coordinator's eyes: waits for what the workers reach, keeps the figures of each second, and shows them.
+
+use crate::clock;
+use crate::engine::{Engine, Interval, Stats};
+use crate::report::progress::Progress;
+use crate::report::series::Series;
+use anyhow::{Result, bail};
+use serde_json::json;
+use std::time::Duration;
+
+const SECOND_NS: u64 = 1_000_000_000;
+/// Between two looks at the counters while something is awaited.
+const LOOK: Duration = Duration::from_millis(2);
+
+pub struct Watch<'a> {
+    engine: &'a Engine,
+    pub series: Series,
+    progress: Progress,
+    next_tick_ns: u64,
+}
+
+impl<'a> Watch<'a> {
+    pub fn new(engine: &'a Engine, progress: Progress) -> Watch<'a> {
+        Watch { engine, series: Series::default(), progress, next_tick_ns: clock::now_ns() + SECOND_NS }
+    }
+
+    /// Tells the caller on stdout where the run is, so that it can sample the broker itself.
+    pub fn phase(&mut self, name: &str) {
+        self.progress.clear();
+        let line = json!({"phase": name, "monotonic_ns": clock::now_ns(), "unix_ms": clock::unix_ms()});
+        crate::report::print_line(&line.to_string());
+    }
+
+    /// A new second begins now.
+    pub fn tick(&mut self) {
+        let now = clock::now_ns();
+        let stats = self.engine.stats();
+        let intervals = self.engine.tick();
+        self.series.on_tick(now, &stats, intervals);
+        self.progress.show(&self.series, &stats);
+        self.next_tick_ns = now + SECOND_NS;
+    }
+
+    pub fn sleep_until(&mut self, until_ns: u64) -> Result<()> {
+        loop {
+            let now = clock::now_ns();
+            if now >= until_ns {
+                return Ok(());
+            }
+            if now >= self.next_tick_ns {
+                self.tick();
+                self.check_workers()?;
+            }
+            let next = until_ns.min(self.next_tick_ns);
+            std::thread::sleep(Duration::from_nanos(next.saturating_sub(clock::now_ns())));
+        }
+    }
+
+    /// Waits until `is_done`, as long as `progress` of the counters grows at least once in `patience`. False if it
+    /// no longer did.
+    pub fn wait(
+        &mut self,
+        patience: Duration,
+        progress: impl Fn(&Stats) -> u64,
+        is_done: impl Fn(&Stats) -> bool,
+    ) -> Result<bool> {
+        let mut seen = (progress(&self.engine.stats()), clock::now_ns());
+        loop {
+            let (stats, now) = (self.engine.stats(), clock::now_ns());
+            if is_done(&stats) {
+                return Ok(true);
+            }
+            if progress(&stats) != seen.0 {
+                seen = (progress(&stats), now);
+            }
+            if now - seen.1 > patience.as_nanos() as u64 {
+                return Ok(false);
+            }
+            if now >= self.next_tick_ns {
+                self.tick();
+            }
+            self.check_workers()?;
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn check_workers(&self) -> Result<()> {
+        if !self.engine.is_running() {
+            bail!("a worker ended early");
+        }
+        Ok(())
+    }
+
+    /// The run is over: the figures of all seconds, and all latencies.
+    pub fn into_series(mut self) -> Series {
+        self.progress.clear();
+        self.series
+    }
+}
+
+/// Latencies that came after the last second.
+pub fn add_rest(series: &mut Series, intervals: Vec<Interval>) {
+    series.add(intervals);
+    series.close();
+}
