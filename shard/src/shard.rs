@@ -375,6 +375,8 @@ impl Shard {
         let Some(connection) = self.connection(id) else { return };
         let written = std::mem::take(&mut connection.output_out);
         connection.output_at = now;
+        // What was appended meanwhile was announced when it could not be taken: it is announced again.
+        connection.is_dirty = false;
         let session = connection.session;
         let (is_live, has_output) = (connection.phase == Phase::Live, !connection.output.is_empty());
         self.output_bytes -= written as u64;

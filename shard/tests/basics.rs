@@ -433,3 +433,19 @@ fn queue_bounds_drop_the_oldest_and_count_it() {
     assert_eq!(subscriber.texts(node), ["3", "4", "5", "6", "7"]);
     assert_eq!(node.sum(|m| m.publish_dropped[1][shard::DropReason::QueueFull as usize]), 3);
 }
+
+#[test]
+fn what_is_appended_during_a_send_leaves_after_it() {
+    on_nodes(|node| {
+        let mut subscriber = Client::connect(node, V5, "s");
+        subscriber.subscribe(node, "t", AtLeastOnce);
+        let mut publisher = Client::connect(node, V5, "p");
+        node.is_immediate = false;
+        for text in ["1", "2", "3"] {
+            publisher.publish(node, "t", text, AtMostOnce, false);
+        }
+        assert_eq!(subscriber.texts(node), [""; 0], "the first is being written");
+        while node.send_some(subscriber.socket, usize::MAX) {}
+        assert_eq!(subscriber.texts(node), ["1", "2", "3"]);
+    });
+}

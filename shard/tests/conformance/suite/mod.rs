@@ -10,13 +10,28 @@ pub mod scene;
 mod watch;
 pub mod wire;
 
+mod connect;
+mod format;
 mod ping;
+mod publish;
+mod retain;
+mod session;
+mod will;
 
 use case::Case;
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
-    [ping::cases()].concat()
+    [
+        connect::cases(),
+        format::cases(),
+        ping::cases(),
+        publish::cases(),
+        retain::cases(),
+        session::cases(),
+        will::cases(),
+    ]
+    .concat()
 }
 
 /// What most cases use.

@@ -248,6 +248,11 @@ impl Peer {
         self.inbox.pop_front()
     }
 
+    /// All packets that come.
+    pub fn take_packets(&mut self) -> Vec<Received> {
+        std::iter::from_fn(|| self.poll()).collect()
+    }
+
     /// The next packet.
     #[track_caller]
     pub fn expect_packet(&mut self) -> Received {

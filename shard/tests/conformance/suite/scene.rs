@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use protocol::Version;
+use protocol::{ReasonCode, Version};
 
 use super::case::{Real, version_name};
 use super::options::{Options, id};
@@ -108,6 +108,22 @@ impl Scene {
         peer
     }
 
+    /// Connects; session present has to be as said (3.1 does not tell).
+    #[track_caller]
+    pub fn reconnect(&mut self, options: &Options, is_present: bool) -> Peer {
+        let mut peer = self.try_connect(options);
+        let expected = is_present && peer.version != Version::V31;
+        assert_eq!(peer.expect_connected(), expected, "session present");
+        peer
+    }
+
+    /// A connected client that is subscribed.
+    pub fn subscriber(&mut self, client_id: &str, filter: &str, qos: u8) -> Peer {
+        let mut peer = self.connect(client_id);
+        peer.subscribe(filter, qos);
+        peer
+    }
+
     /// Sends a CONNECT and leaves the answer to the case.
     pub fn try_connect(&mut self, options: &Options) -> Peer {
         let mut peer = self.open_version(options.version.unwrap_or(self.version));
@@ -119,6 +135,22 @@ impl Scene {
     /// The CONNECT of the options, with the root in client id and will topic.
     pub fn encode(&self, options: &Options) -> Vec<u8> {
         options.encode(self.version, |client_id| self.client_id(client_id), |topic| self.topic(topic))
+    }
+
+    /// These bytes on a new connection are refused as a CONNECT.
+    #[track_caller]
+    pub fn expect_refused(&mut self, bytes: &[u8], code: ReasonCode) {
+        let mut peer = self.open();
+        peer.write(bytes);
+        peer.expect_refusal(code);
+    }
+
+    /// These bytes of a connected client end its connection.
+    #[track_caller]
+    pub fn expect_faulty(&mut self, bytes: &[u8], code: ReasonCode) {
+        let mut peer = self.connect("faulty");
+        peer.write(bytes);
+        peer.expect_fault(code);
     }
 
     /// Lets time pass. The real binary is really waited for.

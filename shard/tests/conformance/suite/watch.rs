@@ -207,7 +207,9 @@ impl Watch {
         let id = message.packet_id;
         assert!(!self.in_flight.contains_key(&id), "identifier {id} is in flight already");
         if message.dup {
-            assert!(self.session_present, "DUP in a new session");
+            // 3.1 does not tell whether there is one.
+            let may_resume = self.session_present || (self.version == Version::V31 && !self.is_clean_start);
+            assert!(may_resume, "DUP in a new session");
             assert!(!self.used.contains(&id), "DUP for a message of this connection");
         }
         self.used.insert(id);
