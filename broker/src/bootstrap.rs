@@ -4,21 +4,26 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use shard::runtime::{ControlHandle, RunError, StartError};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
-use crate::admin::{self, Health};
+use crate::admin;
 use crate::config::{Config, Listener};
 use crate::data_dir::{self, DataDir, DataDirError};
+use crate::health::Health;
 use crate::logging::Logging;
 use crate::machine;
+use crate::monitoring::{Monitor, blocking, sys_topics};
 use crate::plan::{self, Plan, PlanError};
 
-/// Time between two signs of life of the shards, and what they get for an answer.
+/// Time between two signs of life of the shards.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Why the broker did not start, or ended other than it was told.
@@ -56,7 +61,7 @@ impl ServeError {
 }
 
 /// Runs the broker until it was told to stop.
-pub fn serve(config: &Config, _logging: &Logging) -> Result<(), ServeError> {
+pub fn serve(config: &Config, logging: &Logging) -> Result<(), ServeError> {
     let data_dir = match config.storage.data_dir.as_str() {
         "" => None,
         path => Some(DataDir::open(Path::new(path))?),
@@ -69,7 +74,7 @@ pub fn serve(config: &Config, _logging: &Logging) -> Result<(), ServeError> {
     shard::runtime::probe(plan.options.cores.len())?;
     leave_the_shards_their_cores(&plan);
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = control.block_on(run(config, plan));
+    let result = control.block_on(run(config, logging, plan));
     // A question to a shard that ended may still be waiting.
     control.shutdown_background();
     result
@@ -84,21 +89,27 @@ fn leave_the_shards_their_cores(plan: &Plan) {
     }
 }
 
-async fn run(config: &Config, plan: Plan) -> Result<(), ServeError> {
+async fn run(config: &Config, logging: &Logging, plan: Plan) -> Result<(), ServeError> {
     let mut signals = Signals::new()?;
     let health = Health::new();
+    let monitor = Arc::new(OnceLock::new());
     let mut admin_address = None;
     if let Some(address) = config.admin.address.value() {
         let failed = |source| ServeError::Admin { address, source };
-        let listener = admin::listen(address).await.map_err(failed)?;
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
         admin_address = Some(listener.local_addr().map_err(failed)?);
-        tokio::spawn(admin::serve(listener, health.clone()));
+        tokio::spawn(admin::serve(listener, health.clone(), monitor.clone()));
     }
 
     let Plan { options, listeners, config: core, memory_bytes } = plan;
     let shards = options.cores.len();
     let runtime = blocking(move || shard::runtime::start(options, listeners, core)).await??;
+    let monitor = monitor.get_or_init(|| Monitor::new(runtime.control(), health.clone(), logging.dropped()));
     health.on_started(shards);
+    tokio::spawn(watch(monitor.clone(), health.clone()));
+    if !config.sys_topics.interval.is_zero() {
+        tokio::spawn(sys_topics::publish(monitor.clone(), config.sys_topics.interval));
+    }
     let address_of =
         |(listener, address): (&Listener, &SocketAddr)| format!("{}=tcp://{address}", listener.name);
     let addresses: Vec<String> = config.listeners.iter().zip(runtime.addresses()).map(address_of).collect();
@@ -113,7 +124,6 @@ async fn run(config: &Config, plan: Plan) -> Result<(), ServeError> {
     tell_service_manager(NotifyState::Ready);
 
     let shards = runtime.control();
-    tokio::spawn(watch(shards.clone(), health.clone()));
     let mut ended = tokio::task::spawn_blocking(move || runtime.join());
     tokio::select! {
         result = &mut ended => {
@@ -160,26 +170,21 @@ async fn stop(
 }
 
 /// Asks the shards for a sign of life, and feeds the service manager's watchdog while all of them give one.
-async fn watch(shards: ControlHandle, health: Health) {
-    let mut ticks = tokio::time::interval(HEARTBEAT);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+async fn watch(monitor: Monitor, health: Health) {
+    let watchdog = sd_notify::watchdog_enabled();
+    let period = watchdog.map_or(HEARTBEAT, |limit| HEARTBEAT.min(limit / 2));
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let asked = shards.clone();
-        let Ok(answers) = blocking(move || asked.snapshot(HEARTBEAT)).await else { return };
-        answers
-            .iter()
-            .enumerate()
-            .filter(|(_, answer)| answer.is_some())
-            .for_each(|(i, _)| health.on_answer(i));
-        if health.is_live() {
+        let asked = monitor.clone();
+        if let Err(error) = blocking(move || asked.look()).await {
+            tracing::error!(%error, "the shards cannot be asked");
+        }
+        if watchdog.is_some() && health.is_live(Instant::now()) {
             tell_service_manager(NotifyState::Watchdog);
         }
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
 }
 
 fn tell_service_manager(state: NotifyState<'_>) {

@@ -54,6 +54,28 @@ pub fn memory_bytes() -> Option<u64> {
     limits.chain(machine).min()
 }
 
+/// Resident bytes of this process, and the most that they ever were.
+pub fn resident_bytes() -> Option<(u64, u64)> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    Some((kib_of(&status, "VmRSS:")?, kib_of(&status, "VmHWM:")?))
+}
+
+/// Processor time of this process so far, its own and the kernel's for it.
+pub fn processor_seconds() -> Option<f64> {
+    // SAFETY: the structure is plain numbers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` is a valid, writable rusage.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    (result == 0).then(|| seconds(usage.ru_utime) + seconds(usage.ru_stime))
+}
+
+/// Files that this process has open.
+pub fn open_files() -> Option<u64> {
+    // The directory itself is open while it is read.
+    fs::read_dir("/proc/self/fd").ok().map(|files| files.count().saturating_sub(1) as u64)
+}
+
 fn kib_of(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
@@ -105,6 +127,9 @@ mod tests {
     fn this_machine_has_cores_memory_and_files() {
         assert!(!cores().is_empty());
         assert!(memory_bytes().is_some_and(|bytes| bytes > 1 << 20));
+        assert!(resident_bytes().is_some_and(|(now, most)| 0 < now && now <= most));
         assert!(file_limit() > 0);
+        assert!(processor_seconds().is_some_and(|seconds| seconds > 0.0));
+        assert!(open_files().is_some_and(|files| files >= 3));
     }
 }

@@ -6,8 +6,10 @@ mod args;
 mod bootstrap;
 mod config;
 mod data_dir;
+mod health;
 mod logging;
 mod machine;
+mod monitoring;
 mod plan;
 
 use std::io::{self, Write};

@@ -45,7 +45,9 @@ pub use envelope::{Addressed, Batch, Envelope, MovedConnection, RetainedPage, Re
 pub use limits::{
     Authentication, Config, DeniedPublish3x, Durability, Limits, ListenerConfig, OverlapDelivery, QueuePolicy,
 };
-pub use metrics::{DropReason, EndReason, Metrics, MetricsSnapshot, PACKET_LABELS, VERSION_LABELS};
+pub use metrics::{
+    DropReason, EndReason, Metrics, MetricsSnapshot, PACKET_LABELS, TURN_BOUNDS_NS, VERSION_LABELS,
+};
 pub use outputs::{Append, AuthRequest, Move, Outputs};
 pub use placement::BUCKET_COUNT;
 pub use rate_limit::RateLimit;

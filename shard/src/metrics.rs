@@ -218,6 +218,22 @@ impl Metrics {
     }
 }
 
+/// Upper bounds of the classes of turns by their length, in nanoseconds; one more class is for the longer ones.
+pub const TURN_BOUNDS_NS: [u64; 12] = [
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    1_000_000_000,
+];
+
 /// What a shard answers to the control plane: the core's figures and those of its event loop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MetricsSnapshot {
@@ -226,7 +242,10 @@ pub struct MetricsSnapshot {
     pub busy_ns: u64,
     /// Nanoseconds since the loop started.
     pub elapsed_ns: u64,
+    /// Turns that had work.
     pub turns: u64,
+    /// The same by their length (`TURN_BOUNDS_NS`): for so long did others wait.
+    pub turn_counts: [u64; TURN_BOUNDS_NS.len() + 1],
     pub ring_enters: u64,
     pub ring_sqes: u64,
     /// Longest turn since the last snapshot, in nanoseconds.

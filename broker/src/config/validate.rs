@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, Fault, Listener, Origin};
+use super::{Config, Fault, Listener};
 
 impl Config {
     pub(super) fn validate(&self, faults: &mut Vec<Fault>) {
@@ -45,9 +45,6 @@ impl Config {
         let interval = self.sys_topics.interval;
         if !interval.is_zero() && interval < Duration::from_secs(1) {
             fault("sys_topics.interval", "expected 0s, or at least 1s".to_owned());
-        }
-        if self.listeners.is_empty() {
-            faults.push(Fault { origin: Origin::Default, message: "there is no listener".to_owned() });
         }
     }
 }

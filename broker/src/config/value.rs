@@ -22,6 +22,10 @@ pub trait Value: Sized + PartialOrd {
     /// None: it says nothing of this type.
     fn read(raw: &Raw) -> Option<Self>;
 
+    fn is_within(&self, low: &Self, high: &Self) -> bool {
+        low <= self && self <= high
+    }
+
     /// As it stands in a file.
     fn write(&self) -> String;
 
@@ -31,7 +35,7 @@ pub trait Value: Sized + PartialOrd {
 
 /// Reads a value and holds it to its bounds; what is wrong says what is expected.
 pub fn read_within<V: Value>(raw: &Raw, bounds: Option<(V, V)>) -> Result<V, String> {
-    let is_within = |value: &V| bounds.as_ref().is_none_or(|(low, high)| low <= value && value <= high);
+    let is_within = |value: &V| bounds.as_ref().is_none_or(|(low, high)| value.is_within(low, high));
     match V::read(raw) {
         Some(value) if is_within(&value) => Ok(value),
         _ => Err(format!("expected {}", V::expected(bounds.as_ref().map(|(low, high)| (low, high))))),
@@ -224,6 +228,14 @@ impl<V: Value, W: Word> Value for OrWord<V, W> {
             return Some(OrWord::Word(W::default()));
         }
         V::read(raw).map(OrWord::Value)
+    }
+
+    /// Bounds are those of values.
+    fn is_within(&self, low: &Self, high: &Self) -> bool {
+        match self {
+            OrWord::Word(_) => true,
+            OrWord::Value(_) => low <= self && self <= high,
+        }
     }
 
     fn write(&self) -> String {

@@ -9,6 +9,9 @@
 // Each test binary uses its part.
 #![allow(dead_code)]
 
+pub mod openmetrics;
+pub mod packets;
+
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

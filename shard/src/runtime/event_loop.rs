@@ -23,7 +23,10 @@ use super::RuntimeOptions;
 use super::mesh::{ControlRequest, Port, Stop, close_moved};
 use super::ring::{Completion, GENERATION_MASK, Kind, Ring, Token};
 use super::sys;
-use crate::{Config, ConnectionId, Envelope, MetricsSnapshot, Move, MovedConnection, Shard, ShardId, Time};
+use crate::{
+    Config, ConnectionId, Envelope, MetricsSnapshot, Move, MovedConnection, Shard, ShardId, TURN_BOUNDS_NS,
+    Time,
+};
 
 /// Envelopes served from each lane, and requests of the control plane, in one turn.
 const ENVELOPES_PER_TURN: usize = 64;
@@ -92,6 +95,7 @@ struct Listener {
 #[derive(Default)]
 struct Figures {
     turns: u64,
+    turn_counts: [u64; TURN_BOUNDS_NS.len() + 1],
     busy_ns: u64,
     turn_max_ns: u64,
 }
@@ -239,6 +243,7 @@ impl EventLoop {
         if is_busy {
             let spent = (end - self.turn_began).as_nanos() as u64;
             self.figures.turns += 1;
+            self.figures.turn_counts[TURN_BOUNDS_NS.partition_point(|bound| *bound < spent)] += 1;
             self.figures.busy_ns += spent;
             self.figures.turn_max_ns = self.figures.turn_max_ns.max(spent);
         }
@@ -296,6 +301,7 @@ impl EventLoop {
             busy_ns: self.figures.busy_ns,
             elapsed_ns: (self.turn_began - self.started).as_nanos() as u64,
             turns: self.figures.turns,
+            turn_counts: self.figures.turn_counts,
             ring_enters: self.ring.counters.enters,
             ring_sqes: self.ring.counters.sqes,
             turn_max_ns: std::mem::take(&mut self.figures.turn_max_ns),
