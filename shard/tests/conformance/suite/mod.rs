@@ -12,6 +12,8 @@ pub mod wire;
 
 mod connect;
 mod format;
+mod forward;
+mod handshake;
 mod ping;
 mod publish;
 mod retain;
@@ -25,6 +27,8 @@ pub fn cases() -> Vec<Case> {
     [
         connect::cases(),
         format::cases(),
+        forward::cases(),
+        handshake::cases(),
         ping::cases(),
         publish::cases(),
         retain::cases(),
