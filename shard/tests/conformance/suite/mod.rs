@@ -10,7 +10,11 @@ pub mod scene;
 mod watch;
 pub mod wire;
 
+mod auth;
+mod connack;
 mod connect;
+mod disconnect;
+mod flow;
 mod format;
 mod forward;
 mod handshake;
@@ -18,6 +22,9 @@ mod ping;
 mod publish;
 mod retain;
 mod session;
+mod shared;
+mod subscribe;
+mod topics;
 mod will;
 
 use case::Case;
@@ -25,7 +32,11 @@ use case::Case;
 /// All cases.
 pub fn cases() -> Vec<Case> {
     [
+        auth::cases(),
+        connack::cases(),
         connect::cases(),
+        disconnect::cases(),
+        flow::cases(),
         format::cases(),
         forward::cases(),
         handshake::cases(),
@@ -33,6 +44,9 @@ pub fn cases() -> Vec<Case> {
         publish::cases(),
         retain::cases(),
         session::cases(),
+        shared::cases(),
+        subscribe::cases(),
+        topics::cases(),
         will::cases(),
     ]
     .concat()
