@@ -33,6 +33,18 @@ pub enum Scenario {
     /// Many publishers, one $share group of subscribers
     #[command(disable_help_flag = true)]
     Share(Share),
+    /// 1000 wildcard filters of four shapes over topics of five levels
+    #[command(disable_help_flag = true)]
+    Wildcard(Wildcard),
+    /// Connections: set up at a rate, then held idle
+    #[command(disable_help_flag = true)]
+    Conn(Conn),
+    /// Many retained messages, stored and then delivered to who subscribes later
+    #[command(disable_help_flag = true)]
+    Retained(Retained),
+    /// Messages queued for sessions that are away, perhaps through a crash, and drained
+    #[command(disable_help_flag = true)]
+    Offline(Offline),
 }
 
 #[derive(Clone, Debug, Args, Serialize)]
@@ -73,6 +85,82 @@ pub struct Share {
     pub members: u32,
     #[command(flatten)]
     pub common: Common,
+}
+
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct Wildcard {
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub publishers: u32,
+    /// Topics of each publisher
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub topics: u32,
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub subscribers: u32,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct Conn {
+    #[arg(short = 'c', long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub connections: u32,
+    /// Hold them for so long
+    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    pub hold: Duration,
+    /// Ask the broker to keep the sessions
+    #[arg(long)]
+    pub keep_session: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct Retained {
+    /// Topics, each with one message
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub topics: u32,
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub publishers: u32,
+    /// Each gets all through one wildcard filter
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub subscribers: u32,
+    /// Leave the messages at the broker
+    #[arg(long)]
+    pub keep: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct Offline {
+    /// Persistent sessions, each with a topic of its own
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub sessions: u32,
+    /// For each session
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub messages: u64,
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub publishers: u32,
+    /// Command line that restarts or crashes the broker; it is over when the broker is to be back
+    #[arg(long)]
+    pub hook: Option<String>,
+    /// When to run it
+    #[arg(long, value_enum, default_value = "queued")]
+    pub hook_at: HookAt,
+    /// For the hook and until the broker accepts connections
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    pub hook_timeout: Duration,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookAt {
+    /// When all messages are acknowledged
+    Queued,
+    /// When half of them are
+    Publishing,
 }
 
 /// What all scenarios take. Letters are those of emqtt-bench.
@@ -151,6 +239,10 @@ pub struct Common {
     #[arg(long)]
     #[serde(skip)]
     pub json: Option<PathBuf>,
+    /// Write the latencies of each second here, in the log format of HdrHistogram
+    #[arg(long)]
+    #[serde(skip)]
+    pub hlog: Option<PathBuf>,
     /// No progress and no summary
     #[arg(long)]
     #[serde(skip)]

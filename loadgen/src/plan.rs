@@ -30,6 +30,9 @@ pub struct Options {
 pub enum Pace {
     /// As many as the window allows: messages of each flow that are not yet delivered and acknowledged.
     Window(u32),
+    /// As many as acknowledgements allow, for receivers that come later: messages of each publisher that are not yet
+    /// acknowledged. At QoS 0 as fast as the connection takes them.
+    Unacknowledged(u32),
     /// At fixed times, whatever the broker does: nanoseconds between two messages of one flow.
     Interval { ns: u64, ramp_ns: u64 },
 }

@@ -3,6 +3,7 @@
 use super::connection::{Connection, Phase};
 use super::context::{Context, REFUSED_MAX};
 use super::inflight;
+use super::stats::Stats;
 use crate::plan::Plan;
 use protocol::{
     Ack, ConnAck, Connect, Packet, Properties, PropertyId, PropertyWriter, Publish, QoS, ReasonCode, SubAck,
@@ -18,16 +19,17 @@ const SUBSCRIBE_PACKET_ID: u16 = 1;
 pub struct Fault(pub String);
 
 /// Appends CONNECT.
-pub fn write_connect(connection: &mut Connection, plan: &Plan) {
+pub fn write_connect(connection: &mut Connection, plan: &Plan, is_wiping: bool) {
     let (client, options) = (&plan.clients[connection.client as usize], &plan.options);
+    let clean_start = client.clean_start || is_wiping;
     let mut properties = vec![];
-    if options.version.has_properties() && !client.clean_start {
+    if options.version.has_properties() && !clean_start {
         PropertyWriter::new(&mut properties).u32(PropertyId::SessionExpiryInterval, SESSION_EXPIRY_SECS);
     }
     let connect = Connect {
         version: options.version,
         is_bridge: false,
-        clean_start: client.clean_start,
+        clean_start,
         keep_alive: options.keep_alive_secs,
         client_id: &client.id.to_string(),
         will: None,
@@ -59,7 +61,11 @@ pub fn on_packet(
         Packet::PubRel(ack) => on_pubrel(connection, slot, ack, context),
         Packet::ConnAck(connack) => on_connack(connection, slot, connack, now_ns, context),
         Packet::SubAck(suback) => on_suback(connection, slot, suback, now_ns, context),
-        Packet::PingResp | Packet::UnsubAck(_) => Ok(()),
+        Packet::PingResp => {
+            context.stats.fenced += std::mem::take(&mut connection.is_fenced) as u64;
+            Ok(())
+        }
+        Packet::UnsubAck(_) => Ok(()),
         Packet::Disconnect(disconnect) => Err(Fault(format!("DISCONNECT {:?}", disconnect.reason))),
         other => Err(Fault(format!("unexpected {:?}", other.packet_type()))),
     }
@@ -184,9 +190,14 @@ fn on_connack(
     if let Some(secs) = connack.properties.u16(PropertyId::ServerKeepAlive) {
         connection.keep_alive_secs = secs;
     }
-    let subscription = &context.shared.plan.clients[connection.client as usize].subscription;
+    let client = &context.shared.plan.clients[connection.client as usize];
+    if connection.has_session && !connack.session_present && !context.is_wiping {
+        on_session_lost(connection, client.subscription.is_some(), &mut context.stats);
+    }
+    connection.has_session = !client.clean_start && !context.is_wiping;
     // A session that the broker kept has its subscription.
-    if let Some(subscription) = subscription.as_ref().filter(|_| !connack.session_present) {
+    let subscribes = !connack.session_present && !context.is_wiping;
+    if let Some(subscription) = client.subscription.as_ref().filter(|_| subscribes) {
         let version = context.shared.plan.options.version;
         write_subscribe(&subscription.filter, subscription.qos, version, &mut connection.out);
         connection.phase = Phase::AwaitsSubAck;
@@ -195,6 +206,17 @@ fn on_connack(
     }
     on_ready(connection, slot, now_ns, context);
     Ok(())
+}
+
+/// A publisher's session holds nothing that a broker must keep once all is acknowledged.
+fn on_session_lost(connection: &mut Connection, has_subscription: bool, stats: &mut Stats) {
+    stats.sessions_lost += has_subscription as u64;
+    if let Some(publisher) = &mut connection.publisher {
+        publisher.on_session_lost();
+    }
+    if let Some(subscriber) = &mut connection.subscriber {
+        subscriber.on_session_lost();
+    }
 }
 
 fn write_subscribe(filter: &str, qos: QoS, version: Version, out: &mut Vec<u8>) {

@@ -30,6 +30,10 @@ pub struct Connection {
     pub begun_ns: u64,
     /// Second of the run in which bytes were last sent.
     pub sent_at_secs: u32,
+    /// The broker has, or should have, a session of this client.
+    pub has_session: bool,
+    /// An answer to PINGREQ is awaited that says that all before it was handled.
+    pub is_fenced: bool,
     pub keep_alive_secs: u16,
     /// The beginning of a packet whose rest has not come.
     tail: Vec<u8>,
@@ -59,6 +63,8 @@ impl Connection {
             socket: None,
             begun_ns: 0,
             sent_at_secs: 0,
+            has_session: false,
+            is_fenced: false,
             keep_alive_secs: 0,
             tail: vec![],
             out: vec![],

@@ -8,7 +8,7 @@ use super::subscriber::{ReceiverState, Subscriber};
 use crate::latency::{self, Latencies};
 use crate::payload::{HEADER_LEN, Stamp};
 use crate::tracker::Delivery;
-use protocol::Publish;
+use protocol::{Publish, QoS};
 use std::sync::Arc;
 
 pub const REFUSED_MAX: usize = 100_000;
@@ -40,6 +40,10 @@ pub struct Context {
     pub refused: Vec<(u32, u64)>,
     /// Connections may break: a crash is part of the scenario.
     pub expects_breaks: bool,
+    /// There was, or may have been, a break: QoS 1 may deliver twice.
+    pub allows_repeats: bool,
+    /// Connections start clean and do not subscribe.
+    pub is_wiping: bool,
 }
 
 impl Context {
@@ -62,6 +66,8 @@ impl Context {
             ack_latency: latency::histogram(),
             refused: vec![],
             expects_breaks: false,
+            allows_repeats: false,
+            is_wiping: false,
             shared,
         }
     }
@@ -113,8 +119,10 @@ impl Context {
             return;
         }
         self.stats.wrong_qos += (publish.qos != flow.qos.min(receiver.qos)) as u64;
+        self.stats.wrong_retain += (publish.retain != shared.plan.options.retain) as u64;
         match receiver.trackers[place].on_delivery(stamp.sequence) {
-            Delivery::Duplicate if publish.dup && self.expects_breaks => {
+            // At least once, and there was a break: with DUP from the broker, without after a publisher's retry.
+            Delivery::Duplicate if self.allows_repeats && publish.qos == QoS::AtLeastOnce => {
                 self.stats.redelivered += 1;
                 return;
             }

@@ -73,6 +73,16 @@ impl Inflight {
         }
     }
 
+    /// Ends all messages that wait for PUBCOMP.
+    pub fn forget_released(&mut self) {
+        for (packet_id, (step, _)) in (1..).zip(&mut self.slots) {
+            if *step == Step::AwaitsPubComp {
+                *step = Step::Free;
+                self.free.push(packet_id);
+            }
+        }
+    }
+
     /// All that is not done: packet id, message, and whether PUBREL is to be repeated rather than PUBLISH. In the
     /// order in which they were sent.
     pub fn unfinished(&self) -> Vec<(u16, Sent, bool)> {

@@ -31,6 +31,12 @@ use std::thread::JoinHandle;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     Connect(Role),
+    /// Connect with a clean start and without a subscription: removes the session of an earlier run.
+    Wipe(Role),
+    /// PINGREQ to all; `Stats::fenced` counts the answers.
+    Fence(Role),
+    /// Publish an empty retained message on every topic.
+    ClearRetained,
     /// DISCONNECT and close; what was delivered stays known.
     Disconnect(Role),
     /// From `start_ns` on, up to `limit` messages of each flow in all.
@@ -81,7 +87,7 @@ impl Engine {
     pub fn start(plan: Plan, limits: ConnectLimits, cpus: &[usize]) -> Result<Engine> {
         let options = &plan.options;
         let phases = match options.pace {
-            crate::plan::Pace::Window(_) => vec![],
+            crate::plan::Pace::Window(_) | crate::plan::Pace::Unacknowledged(_) => vec![],
             crate::plan::Pace::Interval { ns, .. } => {
                 crate::pacing::phases(plan.flows.len(), ns, options.seed)
             }

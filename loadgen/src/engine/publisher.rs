@@ -18,6 +18,8 @@ pub struct Publisher {
     flows: Box<[PublishedFlow]>,
     /// Whose turn it is.
     turn: usize,
+    /// Messages of all flows.
+    sent: u64,
     pub inflight: Inflight,
     /// Receive Maximum of the server.
     pub receive_max: u16,
@@ -52,6 +54,8 @@ pub struct Filled {
 pub enum Allowance {
     /// Messages under way at most.
     Window(u32),
+    /// Messages that are not acknowledged at most, whoever gets them.
+    Unacknowledged(u32),
     /// What is due by now, and not at or after the end.
     Due { schedule: Schedule, end_ns: u64 },
 }
@@ -76,7 +80,7 @@ impl Publisher {
             PublishedFlow::new(plan, index, &plan.flows[index as usize], phase_ns)
         };
         let flows = flows.map(flow).collect();
-        Publisher { flows, turn: 0, inflight: Inflight::default(), receive_max: u16::MAX }
+        Publisher { flows, turn: 0, sent: 0, inflight: Inflight::default(), receive_max: u16::MAX }
     }
 
     /// Appends what may be sent now.
@@ -84,16 +88,12 @@ impl Publisher {
         let mut filled = Filled::default();
         match material.allowance {
             Allowance::Window(window) => {
-                let mut room = (window as u64).saturating_sub(self.under_way(material.delivered));
-                while room > 0 && out.len() < OUT_MAX_BYTES {
-                    let Some(place) = self.next_place(material.limit) else { break };
-                    if !self.append(place, material.now_ns, material, out, &mut filled) {
-                        break;
-                    }
-                    let flow = &self.flows[place];
-                    filled.has_more |= flow.copies == 0 && flow.qos == QoS::AtMostOnce;
-                    room -= 1;
-                }
+                let room = (window as u64).saturating_sub(self.under_way(material.delivered));
+                self.fill_room(room, material, out, &mut filled);
+            }
+            Allowance::Unacknowledged(window) => {
+                let room = (window as u64).saturating_sub(self.inflight.len() as u64);
+                self.fill_room(room, material, out, &mut filled);
             }
             Allowance::Due { schedule, end_ns } => {
                 for place in 0..self.flows.len() {
@@ -103,6 +103,29 @@ impl Publisher {
         }
         filled.has_more |= out.len() >= OUT_MAX_BYTES;
         filled
+    }
+
+    fn fill_room(&mut self, room: u64, material: &Material<'_>, out: &mut Vec<u8>, filled: &mut Filled) {
+        for _ in 0..room {
+            if out.len() >= OUT_MAX_BYTES || self.is_exhausted(material.limit) {
+                return;
+            }
+            let Some(place) = self.next_place(material.limit) else { return };
+            if !self.append(place, material.now_ns, material, out, filled) {
+                return;
+            }
+            let flow = &self.flows[place];
+            let is_answered = match material.allowance {
+                Allowance::Unacknowledged(_) => flow.qos != QoS::AtMostOnce,
+                _ => flow.copies > 0 || flow.qos != QoS::AtMostOnce,
+            };
+            filled.has_more |= !is_answered;
+        }
+    }
+
+    /// All flows have sent what they may.
+    fn is_exhausted(&self, limit: u64) -> bool {
+        self.sent >= limit.saturating_mul(self.flows.len() as u64)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -175,6 +198,7 @@ impl Publisher {
         };
         flow.write_frame(out, packet_id, flow.sent, due_ns, material, false);
         flow.sent += 1;
+        self.sent += 1;
         filled.sent += 1;
         filled.owed += flow.copies as u64;
         true
@@ -190,6 +214,30 @@ impl Publisher {
                 let flow = &self.flows[sent.place as usize];
                 flow.write_frame(out, packet_id, sent.sequence, sent.due_ns, material, true);
             }
+        }
+    }
+
+    /// The session is gone at the broker: what it took on with PUBREC is its own to deliver, not ours to resend.
+    pub fn on_session_lost(&mut self) {
+        self.inflight.forget_released();
+    }
+
+    /// Appends an empty retained message for each flow, which removes what is stored.
+    pub fn write_clears(&self, plan: &Plan, out: &mut Vec<u8>) {
+        for flow in &self.flows {
+            let publish = Publish {
+                dup: false,
+                qos: QoS::AtMostOnce,
+                retain: true,
+                topic: &plan.flows[flow.index as usize].topic,
+                packet_id: 0,
+                topic_alias: None,
+                message_expiry: None,
+                subscription_ids: &[],
+                properties: Properties::EMPTY,
+                payload: &[],
+            };
+            publish.encode(plan.options.version, out);
         }
     }
 

@@ -30,6 +30,8 @@ stats! {
     connect_failed,
     /// Broken afterwards, not by us.
     disconnected,
+    /// Broken where the scenario expects it.
+    broken,
     /// Messages handed to the kernel or its queue.
     sent,
     /// Deliveries that must come of these.
@@ -50,6 +52,12 @@ stats! {
     corrupt,
     /// Delivered at another QoS than the lower of publisher and subscription.
     wrong_qos,
+    /// Delivered with RETAIN although it was published to a subscription that existed, or without where it was stored.
+    wrong_retain,
+    /// Sessions that the broker should have kept.
+    sessions_lost,
+    /// Connections whose broker answered everything that was sent before a fence.
+    fenced,
     /// Packets that break the protocol.
     protocol_errors,
     /// Publishers whose window was opened again because nothing came back for two seconds.

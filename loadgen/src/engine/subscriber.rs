@@ -34,6 +34,11 @@ impl Subscriber {
         }
     }
 
+    /// The broker lost the session, and with it all packet ids.
+    pub fn on_session_lost(&mut self) {
+        self.unreleased = None;
+    }
+
     /// For a member of a group: whether this member already got a later one.
     #[inline]
     pub fn is_behind(&mut self, place: usize, sequence: u64) -> bool {

@@ -188,18 +188,48 @@ impl Worker {
 
     fn on_command(&mut self, command: Command, now: u64) {
         match command {
-            Command::Connect(role) => {
-                let slots = self.slots_of(role);
-                let closed = slots.into_iter().filter(|slot| !self.connections[*slot as usize].is_open());
-                self.connector.add(closed, now);
-            }
+            Command::Connect(role) => self.queue_connects(role, false, now),
+            Command::Wipe(role) => self.queue_connects(role, true, now),
+            Command::Fence(role) => self.fence(role),
+            Command::ClearRetained => self.clear_retained(),
             Command::Disconnect(role) => self.disconnect(&self.slots_of(role)),
             Command::Publish { start_ns, limit } => self.start_publishing(start_ns, limit),
             Command::StopPublishing { at_ns } => self.stop_publishing(at_ns),
-            Command::ExpectBreaks(expects) => self.context.expects_breaks = expects,
+            Command::ExpectBreaks(expects) => {
+                self.context.expects_breaks = expects;
+                self.context.allows_repeats |= expects;
+            }
             Command::Finish => {
                 self.disconnect(&(0..self.connections.len() as u32).collect::<Vec<_>>());
                 self.is_over = true;
+            }
+        }
+    }
+
+    fn queue_connects(&mut self, role: Role, is_wiping: bool, now: u64) {
+        self.context.is_wiping = is_wiping;
+        let slots = self.slots_of(role).into_iter();
+        let closed = slots.filter(|slot| !self.connections[*slot as usize].is_open());
+        self.connector.add(closed, now);
+    }
+
+    fn fence(&mut self, role: Role) {
+        for slot in self.slots_of(role) {
+            let connection = &mut self.connections[slot as usize];
+            if connection.phase == Phase::Ready {
+                connection.is_fenced = true;
+                connection.out.extend_from_slice(&PINGREQ);
+                self.context.mark_dirty(slot);
+            }
+        }
+    }
+
+    fn clear_retained(&mut self) {
+        let shared = self.context.shared.clone();
+        for (slot, connection) in (0..).zip(&mut self.connections) {
+            if let (Some(publisher), Phase::Ready) = (&connection.publisher, connection.phase) {
+                publisher.write_clears(&shared.plan, &mut connection.out);
+                self.context.mark_dirty(slot);
             }
         }
     }
@@ -226,10 +256,8 @@ impl Worker {
         let shared = self.context.shared.clone();
         self.context.limit = limit;
         match shared.plan.options.pace {
-            Pace::Window(window) => {
-                self.context.allowance = Some(Allowance::Window(window));
-                self.slots_of(Role::Publisher).into_iter().for_each(|slot| self.context.mark_dirty(slot));
-            }
+            Pace::Window(window) => self.open_window(Allowance::Window(window)),
+            Pace::Unacknowledged(window) => self.open_window(Allowance::Unacknowledged(window)),
             Pace::Interval { ns, ramp_ns } => {
                 let schedule = Schedule { start_ns, interval_ns: ns, ramp_ns };
                 let allowance = Allowance::Due { schedule, end_ns: u64::MAX };
@@ -243,6 +271,11 @@ impl Worker {
                 self.pacer = Some(Pacer::new(schedule, phases));
             }
         }
+    }
+
+    fn open_window(&mut self, allowance: Allowance) {
+        self.context.allowance = Some(allowance);
+        self.slots_of(Role::Publisher).into_iter().for_each(|slot| self.context.mark_dirty(slot));
     }
 
     fn stop_publishing(&mut self, at_ns: u64) {
@@ -317,7 +350,7 @@ impl Worker {
         self.poller.add(socket.as_raw_fd(), slot as u64)?;
         let connection = &mut self.connections[slot as usize];
         connection.open(socket, due);
-        client::write_connect(connection, plan);
+        client::write_connect(connection, plan, self.context.is_wiping);
         Ok(())
     }
 
@@ -386,7 +419,7 @@ fn on_broken(connection: &mut Connection, context: &mut Context, why: &str) {
             context.stats.connect_failed += 1;
             context.port().put_error(|| format!("connection not set up: {why}"));
         }
-        Phase::Ready if context.expects_breaks => {}
+        Phase::Ready if context.expects_breaks => context.stats.broken += 1,
         Phase::Ready => {
             context.stats.disconnected += 1;
             context.port().put_error(|| format!("connection broke: {why}"));

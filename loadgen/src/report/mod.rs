@@ -1,5 +1,6 @@
 //! The result of a run: what is written as JSON and as text. `README.md` documents every field.
 
+pub mod hlog;
 pub mod progress;
 pub mod series;
 pub mod text;
@@ -26,6 +27,8 @@ pub struct Report {
     pub flows: u64,
     pub connect: ConnectReport,
     pub measured: Measured,
+    /// Of scenarios that measure more than one thing.
+    pub phases: Vec<PhaseReport>,
     /// Counters of the whole run.
     pub totals: Stats,
     pub latency_ns: Percentiles,
@@ -46,6 +49,23 @@ pub struct ConnectReport {
     pub per_second: f64,
     /// From the time when it was due to CONNACK, or SUBACK where there is a subscription.
     pub latency_ns: Percentiles,
+}
+
+/// One interval of a scenario and what it cost per unit.
+#[derive(Clone, Debug, Serialize)]
+pub struct PhaseReport {
+    pub name: &'static str,
+    /// What is counted.
+    pub unit: &'static str,
+    pub count: u64,
+    pub begin_ns: u64,
+    pub end_ns: u64,
+    pub elapsed_ns: u64,
+    pub per_second: f64,
+    pub broker_cpu_ns_per_unit: Option<f64>,
+    /// Growth of the resident set.
+    pub broker_rss_bytes_per_unit: Option<f64>,
+    pub broker: Option<BrokerReport>,
 }
 
 /// What happened in the measured interval.
@@ -98,6 +118,8 @@ pub struct Verdict {
     pub corrupt: u64,
     pub wrong_qos: u64,
     pub unacknowledged: u64,
+    pub wrong_retain: u64,
+    pub sessions_lost: u64,
     pub refused: u64,
     pub protocol_errors: u64,
     pub connect_failed: u64,

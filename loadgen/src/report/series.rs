@@ -1,9 +1,12 @@
 //! The figures of each second of the run.
 
+use super::hlog::Hlog;
 use crate::engine::{Interval, Stats};
 use crate::latency::{self, Latencies, Percentiles};
+use anyhow::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Workers hand over the latencies of a second at most so many seconds later.
 const OPEN_SECONDS: u64 = 3;
@@ -25,17 +28,19 @@ pub struct Series {
     pub seconds: Vec<Second>,
     pub total: Latencies,
     open: BTreeMap<u64, Latencies>,
+    begin_ns: u64,
     last: (u64, Stats),
-}
-
-impl Default for Series {
-    fn default() -> Series {
-        let last = (crate::clock::now_ns(), Stats::default());
-        Series { seconds: vec![], total: latency::histogram(), open: BTreeMap::new(), last }
-    }
+    hlog: Option<Hlog>,
 }
 
 impl Series {
+    /// Begins now; what is complete also goes to `hlog`.
+    pub fn new(hlog: Option<Hlog>) -> Series {
+        let begin_ns = crate::clock::now_ns();
+        let last = (begin_ns, Stats::default());
+        Series { seconds: vec![], total: latency::histogram(), open: BTreeMap::new(), begin_ns, last, hlog }
+    }
+
     /// A second ends at `now_ns` with these counters. `intervals`: what the workers handed over meanwhile.
     pub fn on_tick(&mut self, now_ns: u64, stats: &Stats, intervals: Vec<Interval>) {
         let since = stats.since(&self.last.1);
@@ -61,8 +66,9 @@ impl Series {
     }
 
     /// Nothing more will come.
-    pub fn close(&mut self) {
+    pub fn close(&mut self) -> Result<()> {
         self.close_until(u64::MAX);
+        self.hlog.take().map_or(Ok(()), Hlog::finish)
     }
 
     fn close_until(&mut self, end: u64) {
@@ -70,6 +76,12 @@ impl Series {
         for (tick, latencies) in std::mem::replace(&mut self.open, still_open) {
             if let Some(second) = self.seconds.get_mut(tick as usize) {
                 second.latency_ns = Percentiles::of(&latencies);
+                if let Some(hlog) = &mut self.hlog {
+                    let from = second.monotonic_ns - second.elapsed_ns - self.begin_ns;
+                    let (from, length) =
+                        (Duration::from_nanos(from), Duration::from_nanos(second.elapsed_ns));
+                    hlog.write(from, length, &latencies);
+                }
             }
             self.total.add(latencies).expect("all histograms have the same bounds");
         }
@@ -97,7 +109,7 @@ mod tests {
 
     #[test]
     fn latencies_go_to_their_second_and_to_the_total() {
-        let mut series = Series::default();
+        let mut series = Series::new(None);
         let start = series.last.0;
         for tick in 0..5 {
             let stats = Stats { delivered: (tick + 1) * 10, ..Stats::default() };
@@ -106,7 +118,7 @@ mod tests {
             let intervals = late.into_iter().chain([interval(tick, 500)]).collect();
             series.on_tick(start + (tick + 1) * 1_000_000_000, &stats, intervals);
         }
-        series.close();
+        series.close().unwrap();
         let counts: Vec<u64> = series.seconds.iter().map(|second| second.latency_ns.count).collect();
         assert_eq!(counts, [2, 2, 2, 2, 1]);
         assert!(series.seconds.iter().all(|second| second.delivered == 10));

@@ -57,13 +57,27 @@ impl Report {
             connect.connections, connect.per_second, connect.latency_ns
         )?;
         let measured = &self.measured;
-        writeln!(out, "  sent       {} at {:.0}/s", measured.sent, measured.sent_per_second)?;
-        writeln!(out, "  delivered  {} at {:.0}/s", measured.delivered, measured.delivered_per_second)?;
-        writeln!(out, "  latency    {}", self.latency_ns)?;
+        if measured.sent > 0 {
+            writeln!(out, "  sent       {} at {:.0}/s", measured.sent, measured.sent_per_second)?;
+        }
+        if measured.delivered > 0 {
+            writeln!(out, "  delivered  {} at {:.0}/s", measured.delivered, measured.delivered_per_second)?;
+        }
+        if self.latency_ns.count > 0 {
+            writeln!(out, "  latency    {}", self.latency_ns)?;
+        }
         if self.ack_latency_ns.count > 0 {
             writeln!(out, "  ack        {}", self.ack_latency_ns)?;
         }
-        if let Some(broker) = &self.broker {
+        for phase in &self.phases {
+            write!(out, "  {:<10} {} {}s at {:.0}/s", phase.name, phase.count, phase.unit, phase.per_second)?;
+            if let Some(cpu_ns) = phase.broker_cpu_ns_per_unit {
+                let rss = phase.broker_rss_bytes_per_unit.unwrap_or(0.0);
+                write!(out, "  broker {cpu_ns:.0} ns CPU and {rss:.0} bytes each")?;
+            }
+            writeln!(out)?;
+        }
+        if let Some(broker) = self.broker.as_ref().filter(|_| measured.delivered > 0) {
             writeln!(
                 out,
                 "  broker     {:.0} ns CPU and {:.4} switches per delivered message, {:.2} cores, {} MiB",
@@ -90,13 +104,15 @@ impl Report {
         writeln!(
             out,
             "  verdict    {word}: {} lost, {} duplicated, {} out of order, {} foreign, {} corrupt, {} wrong QoS, \
-             {} unacknowledged, {} refused, {} protocol errors, {} not connected, {} disconnected",
+             {} wrong retain, {} sessions lost, {} unacknowledged, {} refused, {} protocol errors, {} not connected, {} disconnected",
             verdict.lost,
             verdict.duplicated,
             verdict.out_of_order,
             verdict.foreign,
             verdict.corrupt,
             verdict.wrong_qos,
+            verdict.wrong_retain,
+            verdict.sessions_lost,
             verdict.unacknowledged,
             verdict.refused,
             verdict.protocol_errors,

@@ -35,6 +35,8 @@ pub fn verdict(shared: &Shared, stats: &Stats, outcomes: &[WorkerOutcome]) -> Ve
         foreign: stats.foreign,
         corrupt: stats.corrupt,
         wrong_qos: stats.wrong_qos,
+        wrong_retain: stats.wrong_retain,
+        sessions_lost: stats.sessions_lost,
         unacknowledged: unacknowledged.saturating_sub(stats.refused),
         refused: stats.refused,
         protocol_errors: stats.protocol_errors,
@@ -54,6 +56,8 @@ impl Verdict {
             + self.foreign
             + self.corrupt
             + self.wrong_qos
+            + self.wrong_retain
+            + self.sessions_lost
             + self.unacknowledged
             + self.refused
             + self.protocol_errors

@@ -2,26 +2,29 @@
 
 use crate::clock;
 use crate::engine::{Engine, Interval, Stats};
+use crate::report::hlog::Hlog;
 use crate::report::progress::Progress;
 use crate::report::series::Series;
 use anyhow::{Result, bail};
 use serde_json::json;
+use std::path::Path;
 use std::time::Duration;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// Between two looks at the counters while something is awaited.
 const LOOK: Duration = Duration::from_millis(2);
 
-pub struct Watch<'a> {
-    engine: &'a Engine,
-    pub series: Series,
+pub struct Watch {
+    series: Series,
     progress: Progress,
     next_tick_ns: u64,
 }
 
-impl<'a> Watch<'a> {
-    pub fn new(engine: &'a Engine, progress: Progress) -> Watch<'a> {
-        Watch { engine, series: Series::default(), progress, next_tick_ns: clock::now_ns() + SECOND_NS }
+impl Watch {
+    /// `hlog`: where to write the latencies of each second.
+    pub fn new(progress: Progress, hlog: Option<&Path>) -> Result<Watch> {
+        let series = Series::new(hlog.map(Hlog::create).transpose()?);
+        Ok(Watch { series, progress, next_tick_ns: clock::now_ns() + SECOND_NS })
     }
 
     /// Tells the caller on stdout where the run is, so that it can sample the broker itself.
@@ -32,41 +35,42 @@ impl<'a> Watch<'a> {
     }
 
     /// A new second begins now.
-    pub fn tick(&mut self) {
+    pub fn tick(&mut self, engine: &Engine) {
         let now = clock::now_ns();
-        let stats = self.engine.stats();
-        let intervals = self.engine.tick();
+        let stats = engine.stats();
+        let intervals = engine.tick();
         self.series.on_tick(now, &stats, intervals);
         self.progress.show(&self.series, &stats);
         self.next_tick_ns = now + SECOND_NS;
     }
 
-    pub fn sleep_until(&mut self, until_ns: u64) -> Result<()> {
+    pub fn sleep_until(&mut self, engine: &Engine, until_ns: u64) -> Result<()> {
         loop {
             let now = clock::now_ns();
             if now >= until_ns {
                 return Ok(());
             }
             if now >= self.next_tick_ns {
-                self.tick();
-                self.check_workers()?;
+                self.tick(engine);
+                check_workers(engine)?;
             }
             let next = until_ns.min(self.next_tick_ns);
             std::thread::sleep(Duration::from_nanos(next.saturating_sub(clock::now_ns())));
         }
     }
 
-    /// Waits until `is_done`, as long as `progress` of the counters grows at least once in `patience`. False if it
+    /// Waits until `is_done`, as long as `progress` of the counters changes at least once in `patience`. False if it
     /// no longer did.
     pub fn wait(
         &mut self,
+        engine: &Engine,
         patience: Duration,
         progress: impl Fn(&Stats) -> u64,
         is_done: impl Fn(&Stats) -> bool,
     ) -> Result<bool> {
-        let mut seen = (progress(&self.engine.stats()), clock::now_ns());
+        let mut seen = (progress(&engine.stats()), clock::now_ns());
         loop {
-            let (stats, now) = (self.engine.stats(), clock::now_ns());
+            let (stats, now) = (engine.stats(), clock::now_ns());
             if is_done(&stats) {
                 return Ok(true);
             }
@@ -77,18 +81,11 @@ impl<'a> Watch<'a> {
                 return Ok(false);
             }
             if now >= self.next_tick_ns {
-                self.tick();
+                self.tick(engine);
             }
-            self.check_workers()?;
+            check_workers(engine)?;
             std::thread::sleep(LOOK);
         }
-    }
-
-    fn check_workers(&self) -> Result<()> {
-        if !self.engine.is_running() {
-            bail!("a worker ended early");
-        }
-        Ok(())
     }
 
     /// The run is over: the figures of all seconds, and all latencies.
@@ -98,8 +95,15 @@ impl<'a> Watch<'a> {
     }
 }
 
+fn check_workers(engine: &Engine) -> Result<()> {
+    if !engine.is_running() {
+        bail!("a worker ended early");
+    }
+    Ok(())
+}
+
 /// Latencies that came after the last second.
-pub fn add_rest(series: &mut Series, intervals: Vec<Interval>) {
+pub fn add_rest(series: &mut Series, intervals: Vec<Interval>) -> Result<()> {
     series.add(intervals);
-    series.close();
+    series.close()
 }

@@ -1,0 +1,238 @@
+//! What every scenario does with its plan: start, connect, take moments, fence, and report.
+
+use super::watch::{self, Watch};
+use super::{setup, verdict};
+use crate::args::{Common, Scenario};
+use crate::clock;
+use crate::engine::{Command, Engine, Stats, socket};
+use crate::latency::{self, Percentiles};
+use crate::plan::{Plan, Role};
+use crate::process::{BrokerReport, Usage, ratio};
+use crate::report::progress::Progress;
+use crate::report::{ConnectReport, Measured, PhaseReport, Report, SCHEMA};
+use anyhow::{Result, bail};
+use std::time::Duration;
+
+/// Files of this process beside its connections.
+const OTHER_FILES: u64 = 64;
+/// A broker that sets up no connection for so long is not going to.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// All that is taken at one moment.
+pub struct Moment {
+    pub ns: u64,
+    pub stats: Stats,
+    cpu_ns: Vec<u64>,
+    broker: Usage,
+}
+
+/// An interval that was measured.
+pub struct Span {
+    pub begin: Moment,
+    pub end: Moment,
+}
+
+impl Span {
+    fn stats(&self) -> Stats {
+        self.end.stats.since(&self.begin.stats)
+    }
+
+    pub fn elapsed_ns(&self) -> u64 {
+        self.end.ns - self.begin.ns
+    }
+
+    fn broker(&self, common: &Common, delivered: u64) -> Option<BrokerReport> {
+        let pids = &common.broker_pid;
+        let report =
+            || BrokerReport::new(pids, &self.begin.broker, &self.end.broker, self.elapsed_ns(), delivered);
+        (!pids.is_empty()).then(report)
+    }
+}
+
+/// A scenario that runs.
+pub struct Run<'a> {
+    pub scenario: &'a Scenario,
+    pub common: &'a Common,
+    pub engine: Engine,
+    pub watch: Watch,
+    started_unix_ms: u64,
+    connect_ns: u64,
+    phases: Vec<PhaseReport>,
+}
+
+impl<'a> Run<'a> {
+    pub fn start(scenario: &'a Scenario, plan: Plan) -> Result<Run<'a>> {
+        let common = scenario.common();
+        let connections = plan.clients.len() as u64;
+        let files = socket::raise_file_limit(connections + OTHER_FILES);
+        if files < connections {
+            bail!("{connections} connections need as many files, but the limit is {files} (ulimit -n)");
+        }
+        let cpus = common.cpus.clone().unwrap_or_default().0;
+        if !cpus.is_empty() {
+            // The coordinator must not disturb the broker's CPUs.
+            socket::pin_to(&cpus)?;
+        }
+        let watch = Watch::new(Progress::new(common.quiet), common.hlog.as_deref())?;
+        let engine = Engine::start(plan, setup::connect_limits(common), &cpus)?;
+        Ok(Run {
+            scenario,
+            common,
+            engine,
+            watch,
+            started_unix_ms: clock::unix_ms(),
+            connect_ns: 0,
+            phases: vec![],
+        })
+    }
+
+    pub fn count_of(&self, role: Role) -> u64 {
+        self.engine.plan().clients.iter().filter(|client| client.role == role).count() as u64
+    }
+
+    /// Connects all clients with this role that are not connected; fails if one cannot.
+    pub fn connect(&mut self, role: Role) -> Result<()> {
+        let count = self.count_of(role);
+        let (missing, error) = self.try_connect(Command::Connect(role), count)?;
+        if missing > 0 {
+            bail!("{missing} of {count} connections were not set up: {error}");
+        }
+        Ok(())
+    }
+
+    /// Connects those again whose connection broke.
+    pub fn connect_again(&mut self, role: Role) -> Result<()> {
+        let count = self.engine.stats().broken;
+        let (missing, error) = self.try_connect(Command::Connect(role), count)?;
+        if missing > 0 {
+            bail!("{missing} of {count} connections were not set up again: {error}");
+        }
+        Ok(())
+    }
+
+    /// Removes the sessions of these clients that an earlier run may have left.
+    pub fn wipe(&mut self, role: Role) -> Result<()> {
+        self.try_connect(Command::Wipe(role), self.count_of(role))?;
+        self.engine.command(Command::Disconnect(role));
+        Ok(())
+    }
+
+    /// Gives a command that begins `count` connections, and waits for them. Returns how many were not set up, and
+    /// why the first was not.
+    pub fn try_connect(&mut self, command: Command, count: u64) -> Result<(u64, String)> {
+        let (before, begin) = (self.engine.stats(), clock::now_ns());
+        self.engine.command(command);
+        let over = move |stats: &Stats| stats.ready + stats.connect_failed;
+        let is_over = move |stats: &Stats| over(stats) - over(&before) >= count;
+        self.watch.wait(&self.engine, CONNECT_PATIENCE, over, is_over)?;
+        self.connect_ns += clock::now_ns() - begin;
+        let error = self.engine.first_error().unwrap_or_else(|| "no answer".into());
+        Ok((count - self.engine.stats().since(&before).ready.min(count), error))
+    }
+
+    /// Waits until the broker has handled all that these clients sent: an answer to PINGREQ comes behind it.
+    pub fn fence(&mut self, role: Role) -> Result<()> {
+        let count = self.count_of(role);
+        let before = self.engine.stats().fenced;
+        self.engine.command(Command::Fence(role));
+        let progress = |stats: &Stats| stats.fenced + stats.bytes_sent;
+        let is_done = move |stats: &Stats| stats.fenced - before >= count;
+        if !self.watch.wait(&self.engine, CONNECT_PATIENCE, progress, is_done)? {
+            bail!("the broker no longer answers PINGREQ");
+        }
+        Ok(())
+    }
+
+    /// Waits until `is_done`, or nothing was delivered or acknowledged for `--settle`. Tells whether it is done.
+    pub fn settle(&mut self, is_done: impl Fn(&Stats) -> bool) -> Result<bool> {
+        let progress = |stats: &Stats| stats.delivered + stats.acked + stats.duplicated + stats.redelivered;
+        self.watch.wait(&self.engine, self.common.settle, progress, is_done)
+    }
+
+    pub fn moment(&self) -> Moment {
+        let broker = Usage::of(&self.common.broker_pid);
+        let (stats, cpu_ns) = (self.engine.stats(), self.engine.cpu_ns());
+        Moment { ns: clock::now_ns(), stats, cpu_ns, broker }
+    }
+
+    /// Begins a measured interval that is called `name`.
+    pub fn begin(&mut self, name: &str) -> Moment {
+        self.watch.tick(&self.engine);
+        let moment = self.moment();
+        self.watch.phase(&format!("{name}-begin"));
+        moment
+    }
+
+    /// Ends it.
+    pub fn end(&mut self, name: &str, begin: Moment) -> Span {
+        let span = Span { begin, end: self.moment() };
+        self.watch.phase(&format!("{name}-end"));
+        self.watch.tick(&self.engine);
+        span
+    }
+
+    /// Reports an interval as what it cost per `unit`, of which there were `count`.
+    pub fn report_phase(&mut self, name: &'static str, unit: &'static str, count: u64, span: &Span) {
+        let broker = span.broker(self.common, count);
+        let grown = |broker: &BrokerReport| broker.rss_end_bytes as f64 - broker.rss_begin_bytes as f64;
+        self.phases.push(PhaseReport {
+            name,
+            unit,
+            count,
+            begin_ns: span.begin.ns,
+            end_ns: span.end.ns,
+            elapsed_ns: span.elapsed_ns(),
+            per_second: ratio(count, span.elapsed_ns()) * 1e9,
+            broker_cpu_ns_per_unit: broker.as_ref().map(|broker| ratio(broker.cpu_ns, count)),
+            broker_rss_bytes_per_unit: broker.as_ref().map(|broker| grown(broker) / count.max(1) as f64),
+            broker,
+        });
+    }
+
+    /// Ends the run. `span` is the interval that the figures are of.
+    pub fn report(self, span: &Span) -> Result<Report> {
+        let Run { scenario, common, engine, watch, .. } = self;
+        let mut series = watch.into_series();
+        let first_error = engine.first_error();
+        let totals = engine.stats();
+        let clients = engine.plan().clients.len() as u64;
+        let (shared, outcomes, intervals) = engine.finish()?;
+        watch::add_rest(&mut series, intervals)?;
+        let measured = span.stats();
+        let cpu_ns = span.end.cpu_ns.iter().zip(&span.begin.cpu_ns).map(|(end, begin)| end - begin);
+        let verdict = verdict::verdict(&shared, &totals, &outcomes);
+        let generator = verdict::generator(&cpu_ns.collect::<Vec<_>>(), span.elapsed_ns(), &measured);
+        let (mut connect_latency, mut ack_latency) = (latency::histogram(), latency::histogram());
+        for outcome in &outcomes {
+            connect_latency.add(&outcome.connect_latency)?;
+            ack_latency.add(&outcome.ack_latency)?;
+        }
+        Ok(Report {
+            schema: SCHEMA,
+            tool: env!("CARGO_PKG_NAME"),
+            version: env!("CARGO_PKG_VERSION"),
+            command: std::env::args().collect(),
+            started_unix_ms: self.started_unix_ms,
+            scenario: scenario.clone(),
+            clients,
+            flows: shared.plan().flows.len() as u64,
+            connect: ConnectReport {
+                connections: totals.ready,
+                elapsed_ns: self.connect_ns,
+                per_second: ratio(totals.ready, self.connect_ns) * 1e9,
+                latency_ns: Percentiles::of(&connect_latency),
+            },
+            measured: Measured::new(span.begin.ns, span.end.ns, &measured),
+            phases: self.phases,
+            totals,
+            latency_ns: Percentiles::of(&series.total),
+            ack_latency_ns: Percentiles::of(&ack_latency),
+            is_valid: verdict.passed && !generator.is_limit,
+            verdict,
+            generator,
+            broker: span.broker(common, measured.delivered),
+            first_error,
+            series: series.seconds,
+        })
+    }
+}
