@@ -300,7 +300,7 @@ impl Shard {
         let Some(connection) = self.connection(id) else { return Flow::End };
         let (packet_at, keep_alive_ms) = (connection.packet_at, connection.keep_alive_ms);
         if keep_alive_ms > 0 {
-            self.timers.set(packet_at + keep_alive_ms, TimerKey::Connection(id));
+            self.set_connection_timer(id, packet_at + keep_alive_ms);
         }
         self.outputs.established.push(id);
         if session_present {
@@ -681,11 +681,16 @@ impl Shard {
         let now = self.now;
         let limits = self.config.limits.clone();
         let Some(connection) = self.connection(id) else { return };
+        if connection.timer_at > now {
+            // Another one has taken its place.
+            return;
+        }
+        connection.timer_at = Time::MAX;
         if connection.phase != Phase::Live {
             let deadline = connection.accepted_at + limits.connect_timeout_ms;
             match deadline <= now {
                 true => self.end_connection(id, EndReason::ConnectTimeout, None),
-                false => self.timers.set(deadline, TimerKey::Connection(id)),
+                false => self.set_connection_timer(id, deadline),
             }
             return;
         }
@@ -704,13 +709,16 @@ impl Shard {
         }
         if connection.keep_alive_ms > 0 {
             let deadline = connection.packet_at + connection.keep_alive_ms;
-            // A long packet that arrives at a decent rate is a sign of life; so is our own refusal to read.
+            // A long packet that arrives at a decent rate is a sign of life; so is our own refusal to read. What counted
+            // once does not count again.
             let wanted = connection.keep_alive_ms / 1000 * limits.packet_rate_min as u64;
-            let is_arriving = connection.input.len() as u64 >= wanted;
+            let input_len = connection.input.len();
+            let is_arriving = (input_len as u64).saturating_sub(connection.arrived as u64) >= wanted;
             if deadline > now {
                 next = next.min(deadline);
             } else if connection.paused != 0 || is_arriving {
                 connection.packet_at = now;
+                connection.arrived = input_len as u32;
                 next = next.min(now + connection.keep_alive_ms);
             } else {
                 self.end_connection(id, EndReason::KeepAliveTimeout, Some(ReasonCode::KeepAliveTimeout));
@@ -718,7 +726,16 @@ impl Shard {
             }
         }
         if next < Time::MAX {
-            self.timers.set(next, TimerKey::Connection(id));
+            self.set_connection_timer(id, next);
+        }
+    }
+
+    /// Looks at the connection at that time at the latest.
+    pub(crate) fn set_connection_timer(&mut self, id: ConnectionId, at: Time) {
+        let Some(connection) = self.connection(id) else { return };
+        if at < connection.timer_at {
+            connection.timer_at = at;
+            self.timers.set(at, TimerKey::Connection(id));
         }
     }
 

@@ -93,6 +93,8 @@ pub(crate) struct Connection {
     pub accepted_at: Time,
     /// When the last packet was complete; keep alive counts from here.
     pub packet_at: Time,
+    /// Length of `input` when keep alive last let an unfinished packet count as activity.
+    pub arrived: u32,
     /// 1.5 times the keep alive in force; 0 = none.
     pub keep_alive_ms: u64,
     /// Bytes that were read and not served yet: the start of a packet, or all of it while paused.
@@ -108,7 +110,9 @@ pub(crate) struct Connection {
     /// When the runtime last took or finished a buffer.
     pub output_at: Time,
     pub is_dirty: bool,
-    /// A timer for the slow consumer deadline is set.
+    /// When the connection is looked at next by a timer; `Time::MAX`: not.
+    pub timer_at: Time,
+    /// The slow consumer deadline is watched.
     pub is_stall_timer_set: bool,
     /// The client's Maximum Packet Size.
     pub packet_size_max: u32,
@@ -153,6 +157,7 @@ impl Connection {
             peer,
             accepted_at: now,
             packet_at: now,
+            arrived: 0,
             keep_alive_ms: 0,
             input: Vec::new(),
             paused: 0,
@@ -161,6 +166,7 @@ impl Connection {
             output_out: 0,
             output_at: now,
             is_dirty: false,
+            timer_at: Time::MAX,
             is_stall_timer_set: false,
             packet_size_max: u32::MAX,
             wants_problem_information: true,

@@ -12,7 +12,7 @@ use crate::outputs::Append;
 use crate::queue::{Identifiers, Outgoing};
 use crate::rate_limit::Verdict;
 use crate::retained::RetainedMessage;
-use crate::shard::{Flow, MEMORY_PAUSE_PERCENT, Shard, TimerKey};
+use crate::shard::{Flow, MEMORY_PAUSE_PERCENT, Shard};
 use crate::subscribers::Subscriber;
 use crate::{DeniedPublish3x, Durability, OverlapDelivery, QueuePolicy, ShardId, Time};
 
@@ -708,7 +708,7 @@ impl Shard {
         if pending >= if is_reliable { soft } else { hard } || (is_reliable && !session.inflight.has_room()) {
             if pending >= soft && !connection.is_stall_timer_set {
                 connection.is_stall_timer_set = true;
-                self.timers.set(now + self.config.limits.slow_consumer_timeout_ms, TimerKey::Connection(id));
+                self.set_connection_timer(id, now + self.config.limits.slow_consumer_timeout_ms);
             }
             return Err(Refusal::NoRoom);
         }

@@ -310,8 +310,9 @@ impl Shard {
         let connection =
             Connection::new(id.generation, listener, peer, accepted_at, limits.connect_packet_size_max);
         self.connections[slot as usize] = Some(connection);
+        let deadline = accepted_at + limits.connect_timeout_ms;
         self.metrics.connections_pending += 1;
-        self.timers.set(accepted_at + limits.connect_timeout_ms, TimerKey::Connection(id));
+        self.set_connection_timer(id, deadline);
         id
     }
 
@@ -454,6 +455,7 @@ impl Shard {
             let now = self.now;
             let Some(connection) = self.connection(id) else { return };
             connection.packet_at = now;
+            connection.arrived = 0;
             let flow = match &packet {
                 _ if connection.phase != Phase::Live => {
                     self.on_early_packet(id, &packet, &input[used..used + len])

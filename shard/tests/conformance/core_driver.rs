@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use protocol::{QoS, ReasonCode};
 use shard::{
-    AccessPolicy, AccessRule, AuthRequest, AuthVerdict, Authentication, Config, DeniedPublish3x,
-    OverlapDelivery, ShardId,
+    AccessPolicy, AccessRule, AuthRequest, AuthVerdict, Authentication, Config, DeniedPublish3x, Envelope,
+    Metrics, OverlapDelivery, ShardId,
 };
 
-use crate::suite::case::Set;
+use crate::suite::case::{Case, Set};
+use crate::suite::core::Core;
 use crate::suite::scene::{Driver, Input, Patience, Socket};
 use crate::support::Node;
 
@@ -20,9 +21,12 @@ pub struct CoreDriver {
 }
 
 impl CoreDriver {
-    pub fn new(shards: u16, settings: &[Set]) -> CoreDriver {
+    pub fn new(shards: u16, case: &Case) -> CoreDriver {
         let mut config = Config { shard_count: shards, ..Config::default() };
-        settings.iter().for_each(|setting| apply(*setting, &mut config));
+        case.with.iter().for_each(|setting| apply(*setting, &mut config));
+        if let Some(tune) = case.tune {
+            tune(&mut config);
+        }
         CoreDriver { node: Node::new(config), read: vec![], next_shard: 0 }
     }
 
@@ -77,6 +81,76 @@ impl Driver for CoreDriver {
     fn pass(&mut self, ms: u64) {
         self.node.advance(ms);
         self.run();
+    }
+
+    fn core(&mut self) -> Option<&mut dyn Core> {
+        Some(self)
+    }
+}
+
+impl Core for CoreDriver {
+    fn write_later(&mut self, socket: Socket, bytes: &[u8]) {
+        self.node.write(socket, bytes);
+    }
+
+    fn run_shuffled(&mut self, seed: u64) {
+        self.node.run_shuffled(seed);
+        self.run();
+    }
+
+    fn stall(&mut self, socket: Socket, is_stalled: bool) {
+        self.node.sockets[socket].is_stalled = is_stalled;
+        self.run();
+    }
+
+    fn take(&mut self, socket: Socket, bytes: usize) {
+        self.node.send_some(socket, bytes);
+        self.run();
+    }
+
+    fn hold_lanes(&mut self, are_held: bool) {
+        self.node.are_lanes_held = are_held;
+        self.run();
+    }
+
+    fn set_lane_capacity(&mut self, envelopes: usize) {
+        self.node.lane_capacity = envelopes;
+    }
+
+    fn hold_storage(&mut self, is_held: bool) {
+        self.node.is_storage_held = is_held;
+        // The next turn of each shard confirms what was held.
+        (0..self.shards()).for_each(|shard| self.node.tick(shard));
+        self.run();
+    }
+
+    fn kick(&mut self, client_id: &str) {
+        for shard in 0..self.shards() {
+            self.node.control(shard, Envelope::Kick { client_id: client_id.into() });
+        }
+        self.run();
+    }
+
+    fn drain(&mut self) {
+        for shard in 0..self.shards() {
+            self.node.turn(shard, |core| core.begin_drain());
+        }
+        self.run();
+    }
+
+    fn publish_system(&mut self, topic: &str, payload: &str) {
+        let envelope = Envelope::System { topic: topic.into(), payload: payload.as_bytes().into() };
+        let owner = self.node.topic_owner(topic);
+        self.node.control(owner, envelope);
+        self.run();
+    }
+
+    fn shard_of(&self, socket: Socket) -> ShardId {
+        self.node.sockets[socket].shard
+    }
+
+    fn figure(&mut self, figure: &dyn Fn(&Metrics) -> u64) -> u64 {
+        self.node.sum(figure)
     }
 }
 

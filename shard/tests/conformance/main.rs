@@ -19,8 +19,8 @@ fn main() {
                 let name = format!("{}::{}::{shards}_shards", case.test_name(version), version_name(version));
                 trials.push(Trial::test(name, move || {
                     // Its own node: the root is there only so that both drivers run the same code.
-                    let real = if case.real == Real::Alone { Real::Alone } else { Real::Shared };
-                    let driver = Box::new(CoreDriver::new(shards, case.with));
+                    let real = if case.real == Real::Shared { Real::Shared } else { Real::Alone };
+                    let driver = Box::new(CoreDriver::new(shards, &case));
                     (case.run)(&mut Scene::new(driver, version, real, 1));
                     Ok(())
                 }));

@@ -8,7 +8,28 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use shard::filter_index::TopicHasher;
 use shard::{Append, AuthRequest, Config, ConnectionId, Envelope, MovedConnection, Shard, ShardId, Time};
+
+/// A seeded sequence (xorshift64*), so that a run can be repeated.
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        let mut x = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.0 = x;
+        x.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16
+    }
+
+    /// A number from 0 to `end - 1`.
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+}
 
 /// Names a socket of the node, also across a move.
 pub type SocketId = usize;
@@ -32,6 +53,8 @@ pub struct Socket {
     /// The client's end is gone.
     pub is_client_gone: bool,
     pub is_reading: bool,
+    /// The client takes no bytes; `run` leaves them where they are.
+    pub is_stalled: bool,
 }
 
 pub struct Node {
@@ -46,6 +69,10 @@ pub struct Node {
     pub lane_capacity: usize,
     /// Sends complete and journal writes are durable as soon as they are asked for.
     pub is_immediate: bool,
+    /// `run` leaves envelopes in their lanes.
+    pub are_lanes_held: bool,
+    /// Journal writes stay outstanding.
+    pub is_storage_held: bool,
     pub appends: Vec<Vec<Append>>,
     pub auth_requests: Vec<(ShardId, AuthRequest)>,
     pub by_connection: Vec<std::collections::HashMap<ConnectionId, SocketId>>,
@@ -65,6 +92,8 @@ impl Node {
             backlog: lanes(),
             lane_capacity: usize::MAX,
             is_immediate: true,
+            are_lanes_held: false,
+            is_storage_held: false,
             appends: vec![Vec::new(); count],
             auth_requests: Vec::new(),
             by_connection: vec![Default::default(); count],
@@ -93,6 +122,7 @@ impl Node {
             is_closed: false,
             is_client_gone: false,
             is_reading: true,
+            is_stalled: false,
         });
         self.by_connection[shard as usize].insert(connection, socket);
         self.finish_turn(shard);
@@ -209,6 +239,7 @@ impl Node {
         let at = shard as usize;
         self.shards[at].end_turn();
         let outputs = std::mem::take(&mut self.shards[at].outputs);
+        let mut dead = vec![];
         for (connection, fd) in outputs.arrived {
             let socket = fd as SocketId;
             self.by_connection[at].insert(connection, socket);
@@ -218,7 +249,7 @@ impl Node {
                 // It died on the way.
                 self.sockets[socket].connection = None;
                 self.by_connection[at].remove(&connection);
-                self.shards[at].on_closed(connection);
+                dead.push(connection);
             }
         }
         for (connection, reading) in outputs.reading {
@@ -274,11 +305,15 @@ impl Node {
             self.flush_lane(shard, to as ShardId);
         }
         if self.is_immediate
+            && !self.is_storage_held
             && let Some(last) = self.appends[at].last()
         {
             let sequence = last.sequence;
             self.appends[at].clear();
             self.turn(shard, |core| core.on_stored(sequence));
+        }
+        for connection in dead {
+            self.turn(shard, |core| core.on_closed(connection));
         }
     }
 
@@ -288,13 +323,13 @@ impl Node {
             let mut has_worked = false;
             for socket in 0..self.sockets.len() {
                 has_worked |= self.read_some(socket, usize::MAX);
-                if self.is_immediate {
+                if self.is_immediate && !self.sockets[socket].is_stalled {
                     has_worked |= self.send_some(socket, usize::MAX);
                 }
             }
             for from in 0..self.shards.len() as ShardId {
                 for to in 0..self.shards.len() as ShardId {
-                    while self.deliver_one(from, to) {
+                    while !self.are_lanes_held && self.deliver_one(from, to) {
                         has_worked = true;
                     }
                 }
@@ -306,6 +341,50 @@ impl Node {
             if !has_worked {
                 return;
             }
+        }
+    }
+
+    /// The shard that keeps the retained message of a topic.
+    pub fn topic_owner(&self, topic: &str) -> ShardId {
+        let hash = TopicHasher::with_seed(self.config.hash_seed).hash(topic);
+        ((hash >> 32) % self.shards.len() as u64) as ShardId
+    }
+
+    /// Reads, writes and envelopes, one at a time, in an order and in chunks that the seed decides, until none of them
+    /// is left. Stalled sockets and held lanes stay as they are.
+    pub fn run_shuffled(&mut self, seed: u64) {
+        enum Step {
+            Read(SocketId),
+            Send(SocketId),
+            Deliver(ShardId, ShardId),
+        }
+        let mut random = Random(seed);
+        let mut steps = vec![];
+        loop {
+            for (id, socket) in self.sockets.iter().enumerate() {
+                if socket.connection.is_some() && socket.is_reading && !socket.to_server.is_empty() {
+                    steps.push(Step::Read(id));
+                }
+                if socket.sending.is_some() && !socket.is_stalled {
+                    steps.push(Step::Send(id));
+                }
+            }
+            let shards = self.shards.len() as ShardId;
+            for (from, to) in (0..shards).flat_map(|from| (0..shards).map(move |to| (from, to))) {
+                if !self.are_lanes_held && !self.lanes[from as usize][to as usize].is_empty() {
+                    steps.push(Step::Deliver(from, to));
+                }
+            }
+            if steps.is_empty() {
+                return;
+            }
+            let len = 1 + random.below(2000);
+            match steps[random.below(steps.len())] {
+                Step::Read(socket) => drop(self.read_some(socket, len)),
+                Step::Send(socket) => drop(self.send_some(socket, len)),
+                Step::Deliver(from, to) => drop(self.deliver_one(from, to)),
+            }
+            steps.clear();
         }
     }
 

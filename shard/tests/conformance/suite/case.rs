@@ -74,6 +74,8 @@ pub struct Case {
     pub ids_hard: &'static str,
     versions: Option<&'static [Version]>,
     pub with: &'static [Set],
+    /// Further configuration of a case that runs in the pure core only.
+    pub tune: Option<fn(&mut shard::Config)>,
     pub real: Real,
     pub run: fn(&mut Scene),
 }
@@ -95,6 +97,7 @@ impl Case {
             ids_hard: "",
             versions: None,
             with: &[],
+            tune: None,
             real: Real::Shared,
             run,
         }
@@ -133,6 +136,11 @@ impl Case {
     /// Runs in the pure core only, because of `why` (long times, hooks that the binary does not have).
     pub fn core_only(self, why: &'static str) -> Case {
         Case { real: Real::CoreOnly(why), ..self }
+    }
+
+    /// The same, with a configuration that no `Set` has.
+    pub fn core_with(self, why: &'static str, tune: fn(&mut shard::Config)) -> Case {
+        Case { real: Real::CoreOnly(why), tune: Some(tune), ..self }
     }
 
     pub fn versions_run(&self) -> &'static [Version] {

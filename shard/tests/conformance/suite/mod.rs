@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod case;
+pub mod core;
 pub mod options;
 pub mod peer;
 pub mod received;
@@ -18,6 +19,7 @@ mod flow;
 mod format;
 mod forward;
 mod handshake;
+mod hard;
 mod ping;
 mod publish;
 mod retain;
@@ -40,6 +42,7 @@ pub fn cases() -> Vec<Case> {
         format::cases(),
         forward::cases(),
         handshake::cases(),
+        hard::cases(),
         ping::cases(),
         publish::cases(),
         retain::cases(),

@@ -44,6 +44,10 @@ impl Peer {
         }
     }
 
+    pub fn socket(&self) -> Socket {
+        self.socket
+    }
+
     pub fn is_v5(&self) -> bool {
         self.version == Version::V5
     }
@@ -53,6 +57,11 @@ impl Peer {
     pub fn write(&mut self, bytes: &[u8]) {
         self.watch.wrote(bytes);
         self.driver.borrow_mut().write(self.socket, bytes);
+    }
+
+    /// Bytes that the case has written by other means: the checks have to know of them.
+    pub fn wrote(&mut self, bytes: &[u8]) {
+        self.watch.wrote(bytes);
     }
 
     pub fn send(&mut self, packet: &Packet<'_>) {
@@ -410,6 +419,32 @@ impl Peer {
         } else {
             self.expect_end();
         }
+    }
+
+    /// Deliveries, then the end as `expect_fault` has it.
+    #[track_caller]
+    pub fn take_messages_before_fault(&mut self, code: ReasonCode) -> Vec<Message> {
+        let mut messages = vec![];
+        while self.fill(Patience::Expecting) && matches!(self.inbox.front(), Some(Received::Publish(_))) {
+            messages.push(self.expect_message());
+        }
+        self.expect_fault(code);
+        messages
+    }
+
+    /// The broker ends the connection, whatever code it gives.
+    #[track_caller]
+    pub fn expect_end_or_disconnect(&mut self) {
+        if self.is_v5() {
+            let last = self.expect_packet();
+            assert!(matches!(last, Received::Disconnect(_)), "the end was expected, {last:?} came");
+        }
+        self.expect_end();
+    }
+
+    /// The broker has closed, as far as was read.
+    pub fn is_ended(&self) -> bool {
+        self.is_ended
     }
 
     /// The broker refuses the CONNECT: CONNACK with the code (3.x: the return code that says it, if there is one),

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use protocol::{ReasonCode, Version};
 
 use super::case::{Real, version_name};
+use super::core::Core;
 use super::options::{Options, id};
 use super::peer::Peer;
 
@@ -44,6 +45,10 @@ pub trait Driver {
     fn close(&mut self, socket: Socket);
     /// Lets time pass.
     fn pass(&mut self, ms: u64);
+    /// What only the pure core can do.
+    fn core(&mut self) -> Option<&mut dyn Core> {
+        None
+    }
 }
 
 pub type SharedDriver = Rc<RefCell<Box<dyn Driver>>>;
@@ -151,6 +156,16 @@ impl Scene {
         let mut peer = self.connect("faulty");
         peer.write(bytes);
         peer.expect_fault(code);
+    }
+
+    /// For cases that run in the pure core only.
+    pub fn core<T>(&mut self, act: impl FnOnce(&mut dyn Core) -> T) -> T {
+        act(self.driver.borrow_mut().core().expect("the case is marked as core_only"))
+    }
+
+    /// A figure over all shards, of a case that runs in the pure core only.
+    pub fn figure(&mut self, figure: impl Fn(&shard::Metrics) -> u64) -> u64 {
+        self.core(|core| core.figure(&figure))
     }
 
     /// Lets time pass. The real binary is really waited for.

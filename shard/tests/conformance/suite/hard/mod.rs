@@ -1,0 +1,12 @@
+//! Hard cases: situations in which brokers in the field go wrong. `docs/hard-cases.md` lists them with what has to
+//! happen; each has its cases here, named by its id, one file for each chapter of the list.
+
+mod connect;
+mod takeover;
+mod will;
+
+use super::case::Case;
+
+pub fn cases() -> Vec<Case> {
+    [connect::cases(), takeover::cases(), will::cases()].concat()
+}
