@@ -26,6 +26,9 @@ use crate::plan::{self, Plan, PlanError};
 /// Time between two signs of life of the shards.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// Threads that wait for shards. Who asks for figures beyond that waits for one.
+const BLOCKING_THREADS_MAX: usize = 16;
+
 /// Why the broker did not start, or ended other than it was told.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -71,9 +74,12 @@ pub fn serve(config: &Config, logging: &Logging) -> Result<(), ServeError> {
         None => data_dir::random()?,
     };
     let plan = plan::make(config, placement_key, data_dir::random()?)?;
-    shard::runtime::probe(plan.options.cores.len())?;
     leave_the_shards_their_cores(&plan);
-    let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let control = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name("control")
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()?;
     let result = control.block_on(run(config, logging, plan));
     // A question to a shard that ended may still be waiting.
     control.shutdown_background();
@@ -104,14 +110,17 @@ async fn run(config: &Config, logging: &Logging, plan: Plan) -> Result<(), Serve
     let Plan { options, listeners, config: core, memory_bytes } = plan;
     let shards = options.cores.len();
     let runtime = blocking(move || shard::runtime::start(options, listeners, core)).await??;
-    let monitor = monitor.get_or_init(|| Monitor::new(runtime.control(), health.clone(), logging.dropped()));
+    let monitor = monitor.get_or_init(|| {
+        Monitor::new(runtime.control(), &config.listeners, health.clone(), logging.dropped())
+    });
     health.on_started(shards);
     tokio::spawn(watch(monitor.clone(), health.clone()));
     if !config.sys_topics.interval.is_zero() {
         tokio::spawn(sys_topics::publish(monitor.clone(), config.sys_topics.interval));
     }
-    let address_of =
-        |(listener, address): (&Listener, &SocketAddr)| format!("{}=tcp://{address}", listener.name);
+    let address_of = |(listener, address): (&Listener, &SocketAddr)| {
+        format!("{}={}://{address}", listener.name, listener.kind)
+    };
     let addresses: Vec<String> = config.listeners.iter().zip(runtime.addresses()).map(address_of).collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -45,13 +45,9 @@ impl Health {
         }
     }
 
-    /// Every shard answered not long ago. Shards that wind up answer no more, and end by `drain.timeout`.
+    /// Every shard answered not long ago. Shards answer until they end, all at the same time.
     pub fn is_live(&self, now: Instant) -> bool {
-        self.has(Phase::Stopping)
-            || self
-                .answers()
-                .iter()
-                .all(|answered| now.saturating_duration_since(*answered) < ANSWER_PATIENCE)
+        self.answers().iter().all(|answered| now.saturating_duration_since(*answered) < ANSWER_PATIENCE)
     }
 
     pub fn is_starting(&self) -> bool {
@@ -76,13 +72,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shard_that_does_not_answer_is_told_until_it_does_or_the_end_is_near() {
+    fn a_shard_that_does_not_answer_is_told_until_it_does() {
         let health = Health::new();
         let later = Instant::now() + ANSWER_PATIENCE + Duration::from_secs(1);
         assert!(health.is_live(later) && !health.is_serving());
         health.on_started(2);
         assert!(health.is_live(Instant::now()) && health.is_serving());
         assert!(!health.is_live(later));
+        health.answers().fill(later);
+        assert!(health.is_live(later));
         health.on_stopping();
         assert!(health.is_live(later) && !health.is_serving());
     }

@@ -219,3 +219,133 @@ fn core_config(
         placement_key,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Assignment, Section, Sources};
+
+    fn configured(settings: &[(&str, &str)]) -> Config {
+        let assignments = settings.iter().map(|(key, value)| Assignment {
+            flag: (*key).to_owned(),
+            key: (*key).to_owned(),
+            value: (*value).to_owned(),
+        });
+        let sources = Sources { assignments: assignments.collect(), ..Sources::default() };
+        config::load(&sources).unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    fn core(config: &Config, shards: u64) -> shard::Config {
+        core_config(config, shards, 64 << 20, 1000, 7, 8)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_core() {
+        let core = core(&configured(&[]), 1);
+        let expected = shard::Limits {
+            connections_max: 1000,
+            memory_bytes_max: (64 << 20) - SHARD_BASE_BYTES,
+            ..shard::Limits::default()
+        };
+        assert_eq!(core.limits, expected);
+        assert_eq!((core.shard_count, core.placement_key, core.hash_seed), (1, 7, 8));
+    }
+
+    #[test]
+    fn each_option_of_the_core_arrives_there() {
+        // Any value but the default.
+        let settings = [
+            ("listener.packet_size_max", "2 KiB"),
+            ("mqtt.packet_size_max", "2 KiB"),
+            ("mqtt.connect_packet_size_max", "2 KiB"),
+            ("mqtt.connect_timeout", "1s"),
+            ("mqtt.client_id_bytes_max", "30"),
+            ("mqtt.topic_bytes_max", "30"),
+            ("mqtt.topic_levels_max", "3"),
+            ("mqtt.keep_alive_max", "3s"),
+            ("mqtt.receive_maximum", "3"),
+            ("mqtt.inflight_max", "3"),
+            ("mqtt.topic_alias_max", "3"),
+            ("mqtt.topic_alias_out_max", "3"),
+            ("mqtt.maximum_qos", "1"),
+            ("mqtt.retain_available", "false"),
+            ("mqtt.wildcards_available", "false"),
+            ("mqtt.shared_subscriptions_available", "false"),
+            ("mqtt.subscription_ids_available", "false"),
+            ("mqtt.root_wildcard_allowed", "false"),
+            ("mqtt.dollar_publish_refused", "true"),
+            ("mqtt.payload_format_checked", "true"),
+            ("mqtt.response_information", "x"),
+            ("mqtt.overlap", "per-subscription"),
+            ("mqtt.denied_publish_3x", "close"),
+            ("session.expiry_max", "3s"),
+            ("session.expiry_3x", "3s"),
+            ("session.subscriptions_max", "3"),
+            ("session.queue_messages_max", "3"),
+            ("session.queue_bytes_max", "3 KiB"),
+            ("session.queue_policy", "refuse"),
+            ("session.queue_qos0", "true"),
+            ("retained.messages_max", "3"),
+            ("retained.bytes_max", "3"),
+            ("limits.sessions_max", "3"),
+            ("limits.output_soft", "3 KiB"),
+            ("limits.output_hard", "3 MiB"),
+            ("limits.slow_consumer_timeout", "3s"),
+            ("limits.packet_rate_min", "3"),
+            ("limits.client_publish_rate", "3:1"),
+            ("limits.batch_bytes", "3 KiB"),
+            ("limits.lane_envelopes_max", "3"),
+            ("access.sys_subscribe", "false"),
+            ("drain.timeout", "3s"),
+        ];
+        let defaults = format!("{:?}", core(&configured(&[]), 1));
+        for setting in settings {
+            assert_ne!(format!("{:?}", core(&configured(&[setting]), 1)), defaults, "{setting:?}");
+        }
+        // Nobody forgets a new one.
+        let config = configured(&[]);
+        for section in [&config.mqtt as &dyn Section, &config.session, &config.retained, &config.limits] {
+            for option in section.options() {
+                let key = format!("{}.{}", section.name(), option.name);
+                let is_tried = settings.iter().any(|(tried, _)| *tried == key);
+                assert!(is_tried || key == "limits.connections_max", "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn durations_become_whole_seconds_never_zero_by_rounding() {
+        let limits =
+            core(&configured(&[("mqtt.keep_alive_max", "1ms"), ("session.expiry_max", "1s 1ms")]), 1).limits;
+        assert_eq!((limits.keep_alive_max_s, limits.session_expiry_max_s), (1, 2));
+    }
+
+    #[test]
+    fn each_shard_has_its_part() {
+        let limits =
+            core(&configured(&[("retained.messages_max", "10"), ("limits.sessions_max", "10")]), 3).limits;
+        assert_eq!((limits.connections_max, limits.sessions_max, limits.retained_count_max), (334, 4, 4));
+        assert_eq!(limits.memory_bytes_max, (64 << 20) / 3 - SHARD_BASE_BYTES);
+    }
+
+    #[test]
+    fn connections_need_files() {
+        assert!(matches!(choose_connections(OrWord::Word(Auto), 20_000), Ok(19_744)));
+        assert!(matches!(choose_connections(OrWord::Word(Auto), u64::MAX), Ok(CONNECTIONS_AUTO_MAX)));
+        assert!(matches!(choose_connections(OrWord::Value(19_744), 20_000), Ok(19_744)));
+        let too_many = choose_connections(OrWord::Value(19_745), 20_000);
+        assert!(matches!(too_many, Err(PlanError::TooFewFiles { connections: 19_745, limit: 20_000 })));
+    }
+
+    #[test]
+    fn cores_are_those_that_the_process_has() {
+        let available = machine::cores();
+        assert!(matches!(choose_cores(&Cores::Count(1), false), Ok(cores) if cores == available[..1]));
+        let many = available.len() as u16 + 1;
+        assert!(matches!(choose_cores(&Cores::Count(many), false), Err(PlanError::TooFewCores { .. })));
+        let cores = choose_cores(&Cores::Count(many), true).unwrap();
+        assert_eq!((cores.len(), cores[available.len()]), (usize::from(many), available[0]));
+        let foreign = choose_cores(&Cores::List(vec![60_000]), false);
+        assert!(matches!(foreign, Err(PlanError::ForeignCore { core: 60_000, .. })));
+    }
+}

@@ -90,7 +90,7 @@ fn metrics_keep_the_format_and_tell_what_happened() {
         ("mqtt_publish_dropped_total", &[], 0.0),
         ("mqtt_connects_total", &[], 11.0),
         ("mqtt_disconnects_total", &["reason=\"client_disconnect\""], 10.0),
-        ("mqtt_connections", &["version=\"5\""], 1.0),
+        ("mqtt_connections", &["listener=\"tcp\"", "proto=\"tcp\"", "version=\"5\""], 1.0),
         ("mqtt_subscriptions", &[], 1.0),
         ("mqtt_packets_received_total", &["type=\"publish\""], 20.0),
         ("mqtt_packets_sent_total", &["type=\"puback\""], 20.0),

@@ -463,8 +463,9 @@ impl Shard {
         connection.keep_alive_ms = keep_alive_s as u64 * 1500;
         connection.packet_at = now;
         connection.aliases_out = (alias_max > 0).then(|| Box::new(AliasesOut::new(alias_max, hash_seed)));
+        let listener = connection.listener;
         self.metrics.connections_pending -= 1;
-        self.metrics.connections[version_index(connect.version)] += 1;
+        *self.metrics.connections_of(listener, version_index(connect.version)) += 1;
         self.metrics.connects += 1;
         self.metrics.connections_max = self.metrics.connections_max.max(self.metrics.connection_count());
     }
@@ -610,7 +611,7 @@ impl Shard {
             return;
         }
         self.metrics.disconnects[end as usize] += 1;
-        self.metrics.connections[version_index(connection.version)] -= 1;
+        *self.metrics.connections_of(connection.listener, version_index(connection.version)) -= 1;
         self.detach_session(connection.session);
     }
 

@@ -120,7 +120,7 @@ impl EndReason {
     }
 }
 
-/// MQTT versions as indices of `Metrics::connections`.
+/// MQTT versions as second indices of `Metrics::connections`.
 pub const VERSION_LABELS: [&str; 3] = ["3.1", "3.1.1", "5"];
 /// Packet types by their number, as indices of the packet counters.
 pub const PACKET_LABELS: [&str; 16] = [
@@ -145,8 +145,9 @@ pub const PACKET_LABELS: [&str; 16] = [
 /// One shard's figures. Counters only grow; gauges are marked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
-    /// Gauge: live connections by version (`VERSION_LABELS`), after CONNECT.
-    pub connections: [u64; 3],
+    /// Gauge: live connections, after CONNECT, by listener and version (`VERSION_LABELS`); up to the last listener
+    /// that ever had one.
+    pub connections: Vec<[u64; 3]>,
     /// Gauge: sockets that have not completed CONNECT.
     pub connections_pending: u64,
     /// Most `connections` at once since the start.
@@ -212,9 +213,18 @@ impl Metrics {
         self.publish_dropped[qos as usize][reason as usize] += 1;
     }
 
-    /// Live connections of all versions.
+    /// Live connections of all listeners and versions.
     pub fn connection_count(&self) -> u64 {
-        self.connections.iter().sum()
+        self.connections.iter().flatten().sum()
+    }
+
+    /// Live connections of one listener and version.
+    pub(crate) fn connections_of(&mut self, listener: u16, version: usize) -> &mut u64 {
+        let listener = listener as usize;
+        if self.connections.len() <= listener {
+            self.connections.resize(listener + 1, [0; 3]);
+        }
+        &mut self.connections[listener][version]
     }
 }
 

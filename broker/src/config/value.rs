@@ -331,6 +331,12 @@ macro_rules! choice {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $name { $($variant),+ }
 
+        impl std::fmt::Display for $name {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str(match self { $($name::$variant => $word),+ })
+            }
+        }
+
         impl std::str::FromStr for $name {
             type Err = ();
 
@@ -348,7 +354,7 @@ macro_rules! choice {
             }
 
             fn write(&self) -> String {
-                match self { $($name::$variant => format!("{:?}", $word)),+ }
+                format!("\"{self}\"")
             }
 
             fn expected(_: Option<(&$name, &$name)>) -> String {

@@ -19,7 +19,20 @@ pub struct Family {
     pub name: &'static str,
     pub help: &'static str,
     pub kind: Kind,
-    read: fn(&MetricsSnapshot, &mut Vec<Sample>),
+    read: fn(&Shown, &mut Vec<Sample>),
+}
+
+/// A shard's figures, and what their indices stand for.
+pub struct Shown<'a> {
+    pub snapshot: &'a MetricsSnapshot,
+    pub listeners: &'a [ListenerLabels],
+}
+
+/// A listener in the labels of figures.
+#[derive(Clone, Debug)]
+pub struct ListenerLabels {
+    pub name: String,
+    pub kind: String,
 }
 
 /// One figure of a shard.
@@ -38,9 +51,9 @@ pub enum Number {
 }
 
 impl Family {
-    pub fn samples(&self, snapshot: &MetricsSnapshot) -> Vec<Sample> {
+    pub fn samples(&self, shown: &Shown) -> Vec<Sample> {
         let mut samples = Vec::new();
-        (self.read)(snapshot, &mut samples);
+        (self.read)(shown, &mut samples);
         samples
     }
 }
@@ -65,9 +78,9 @@ macro_rules! single {
             name: $name,
             help: $help,
             kind: Kind::$kind,
-            read: |snapshot, samples| {
+            read: |shown, samples| {
                 let read: fn(&MetricsSnapshot) -> u64 = $read;
-                samples.push(sample(&[], Number::Whole(read(snapshot))));
+                samples.push(sample(&[], Number::Whole(read(shown.snapshot))));
             },
         }
     };
@@ -76,9 +89,9 @@ macro_rules! single {
             name: $name,
             help: $help,
             kind: Kind::$kind,
-            read: |snapshot, samples| {
+            read: |shown, samples| {
                 let read: fn(&MetricsSnapshot) -> f64 = $read;
-                samples.push(sample(&[], Number::Real(read(snapshot))));
+                samples.push(sample(&[], Number::Real(read(shown.snapshot))));
             },
         }
     };
@@ -91,18 +104,14 @@ macro_rules! labelled {
             name: $name,
             help: $help,
             kind: Kind::$kind,
-            read: |snapshot, samples| {
+            read: |shown, samples| {
                 for (index, value) in $values {
-                    let counts = $read(snapshot);
+                    let counts = $read(shown.snapshot);
                     samples.push(sample(&[($label, value)], Number::Whole(counts[index])));
                 }
             },
         }
     };
-}
-
-fn versions() -> impl Iterator<Item = (usize, &'static str)> {
-    VERSION_LABELS.into_iter().enumerate()
 }
 
 fn qos_levels() -> impl Iterator<Item = (usize, &'static str)> {
@@ -128,8 +137,25 @@ pub fn utilization(snapshot: &MetricsSnapshot) -> f64 {
 
 pub static FAMILIES: &[Family] = &[
     // Connections and sessions.
-    labelled!(Gauge "mqtt_connections", "Live connections by MQTT version", "version" in versions(),
-        |s: &MetricsSnapshot| s.metrics.connections),
+    Family {
+        name: "mqtt_connections",
+        help: "Live connections",
+        kind: Kind::Gauge,
+        read: |shown, samples| {
+            for (index, listener) in shown.listeners.iter().enumerate() {
+                // A shard knows the listeners that ever had a client.
+                let counts = shown.snapshot.metrics.connections.get(index).copied().unwrap_or_default();
+                for (count, version) in counts.into_iter().zip(VERSION_LABELS) {
+                    let labels = vec![
+                        ("listener", listener.name.clone().into()),
+                        ("proto", listener.kind.clone().into()),
+                        ("version", version.into()),
+                    ];
+                    samples.push(Sample { labels, value: Number::Whole(count) });
+                }
+            }
+        },
+    },
     single!(Gauge "mqtt_connections_pending", "Sockets that have not completed CONNECT",
         |s| s.metrics.connections_pending),
     single!(Gauge "mqtt_connections_max", "Most live connections at once since the start",
@@ -178,10 +204,10 @@ pub static FAMILIES: &[Family] = &[
         name: "mqtt_publish_dropped",
         help: "Message copies that were not delivered",
         kind: Kind::Counter,
-        read: |snapshot, samples| {
+        read: |shown, samples| {
             for (qos, qos_label) in qos_levels() {
                 for (reason, reason_label) in DropReason::ALL {
-                    let count = snapshot.metrics.publish_dropped[qos][reason as usize];
+                    let count = shown.snapshot.metrics.publish_dropped[qos][reason as usize];
                     let labels = [("qos", qos_label), ("reason", reason_label)];
                     samples.push(sample(&labels, Number::Whole(count)));
                 }
@@ -196,8 +222,8 @@ pub static FAMILIES: &[Family] = &[
         name: "mqtt_inflight_messages",
         help: "Messages at QoS 1 and 2 that are not completed: from clients (in) and to them (out)",
         kind: Kind::Gauge,
-        read: |snapshot, samples| {
-            let metrics = &snapshot.metrics;
+        read: |shown, samples| {
+            let metrics = &shown.snapshot.metrics;
             samples.push(sample(&[("dir", "in")], Number::Whole(metrics.inflight_in)));
             samples.push(sample(&[("dir", "out")], Number::Whole(metrics.inflight_out)));
         },
@@ -218,8 +244,9 @@ pub static FAMILIES: &[Family] = &[
         name: "broker_shard_loop_lag_seconds",
         help: "Turns of the event loop that had work, by their length: what came meanwhile waited for so long",
         kind: Kind::Histogram,
-        read: |snapshot, samples| {
+        read: |shown, samples| {
             let bounds = TURN_BOUNDS_NS.into_iter().map(seconds).chain([f64::INFINITY]);
+            let snapshot = shown.snapshot;
             let value = Number::Distribution {
                 sum: seconds(snapshot.busy_ns),
                 count: snapshot.turn_counts.iter().sum(),
@@ -240,8 +267,8 @@ pub static FAMILIES: &[Family] = &[
         name: "broker_xshard_queue_depth",
         help: "Envelopes that wait in the lane to another shard",
         kind: Kind::Gauge,
-        read: |snapshot, samples| {
-            let depths = &snapshot.lane_depths;
+        read: |shown, samples| {
+            let depths = &shown.snapshot.lane_depths;
             if depths.len() > LANES_BY_TARGET_MAX {
                 let sum = depths.iter().map(|&depth| u64::from(depth)).sum();
                 return samples.push(sample(&[("to", "all")], Number::Whole(sum)));
@@ -287,9 +314,12 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_shards_stay_below_three_thousand_series() {
+    fn sixteen_shards_and_two_listeners_stay_below_three_thousand_series() {
         let snapshot = MetricsSnapshot { lane_depths: vec![0; 16], ..MetricsSnapshot::default() };
-        let series: usize = FAMILIES.iter().map(|family| family.samples(&snapshot).len()).sum();
+        let listeners = ["tcp", "ws"];
+        let listeners = listeners.map(|name| ListenerLabels { name: name.to_owned(), kind: name.to_owned() });
+        let shown = Shown { snapshot: &snapshot, listeners: &listeners };
+        let series: usize = FAMILIES.iter().map(|family| family.samples(&shown).len()).sum();
         // The histogram has its buckets, sum and count.
         assert!((series + TURN_BOUNDS_NS.len() + 2) * 16 <= 3_000, "{series} series a shard");
     }
@@ -301,6 +331,6 @@ mod tests {
             snapshot.turn_counts[TURN_BOUNDS_NS.partition_point(|bound| *bound < ns)] += 1;
         }
         let stalls = FAMILIES.iter().find(|family| family.name == "broker_shard_stalls").unwrap();
-        assert_eq!(stalls.samples(&snapshot)[0].value, Number::Whole(2));
+        assert_eq!(stalls.samples(&Shown { snapshot: &snapshot, listeners: &[] })[0].value, Number::Whole(2));
     }
 }

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use shard::MetricsSnapshot;
 use shard::runtime::ControlHandle;
 
+use self::figures::ListenerLabels;
+use crate::config::Listener;
 use crate::health::Health;
 use crate::logging::Dropped;
 
@@ -25,16 +27,31 @@ pub struct Monitor {
     shards: ControlHandle,
     health: Health,
     started: Instant,
+    listeners: Arc<[ListenerLabels]>,
     log_lines_dropped: Dropped,
     /// By shard: the longest turn since `take_lag_max_ns`.
     lag_max_ns: Arc<Mutex<Vec<u64>>>,
 }
 
 impl Monitor {
-    pub fn new(shards: ControlHandle, health: Health, log_lines_dropped: Dropped) -> Monitor {
-        let count = shards.shard_count();
-        let lag_max_ns = Arc::new(Mutex::new(vec![0; count]));
-        Monitor { shards, health, started: Instant::now(), log_lines_dropped, lag_max_ns }
+    pub fn new(shards: ControlHandle, listeners: &[Listener], health: Health, dropped: Dropped) -> Monitor {
+        let lag_max_ns = Arc::new(Mutex::new(vec![0; shards.shard_count()]));
+        let labels = |listener: &Listener| ListenerLabels {
+            name: listener.name.clone(),
+            kind: listener.kind.to_string(),
+        };
+        Monitor {
+            shards,
+            health,
+            started: Instant::now(),
+            listeners: listeners.iter().map(labels).collect(),
+            log_lines_dropped: dropped,
+            lag_max_ns,
+        }
+    }
+
+    fn listeners(&self) -> &[ListenerLabels] {
+        &self.listeners
     }
 
     /// The figures of all shards; None for one that does not answer. Blocks for a moment.

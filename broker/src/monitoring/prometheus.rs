@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::Monitor;
-use super::figures::{FAMILIES, Kind, Number};
+use super::figures::{FAMILIES, Kind, Number, Shown};
 use super::process::{ProcessFigure, process_figures};
 
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -38,7 +38,8 @@ impl Collector for ShardFigures {
                 encoder.encode_descriptor(family.name, family.help, None, metric_type(family.kind))?;
             for (shard, snapshot) in snapshots.iter().enumerate() {
                 let Some(snapshot) = snapshot else { continue };
-                for sample in family.samples(snapshot) {
+                let shown = Shown { snapshot, listeners: self.0.listeners() };
+                for sample in family.samples(&shown) {
                     let mut labels: Labels = vec![("shard", shard.to_string().into())];
                     labels.extend(sample.labels);
                     encode(metric.encode_family(&labels)?, family.kind, &sample.value)?;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use shard::MetricsSnapshot;
 
 use super::Monitor;
-use super::figures::{FAMILIES, Family, Kind, Number};
+use super::figures::{FAMILIES, Family, Kind, ListenerLabels, Number, Shown};
 use super::process::process_figures;
 
 /// Blocks for a moment.
@@ -14,7 +14,7 @@ pub fn collect(monitor: &Monitor) -> Value {
     let answered: Vec<&MetricsSnapshot> = snapshots.iter().flatten().collect();
     let shards = snapshots.iter().enumerate().map(|(shard, snapshot)| match snapshot {
         Some(snapshot) => {
-            let mut figures = sum(&[snapshot]);
+            let mut figures = sum(&[snapshot], monitor.listeners());
             figures.insert("shard".to_owned(), shard.into());
             Value::Object(figures)
         }
@@ -28,18 +28,19 @@ pub fn collect(monitor: &Monitor) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": monitor.started.elapsed().as_secs(),
         "process": process,
-        "totals": sum(&answered),
+        "totals": sum(&answered, monitor.listeners()),
         "shards": shards,
     })
 }
 
-fn sum(snapshots: &[&MetricsSnapshot]) -> Map<String, Value> {
-    FAMILIES.iter().map(|family| (key(family.name, family.kind), sum_family(family, snapshots))).collect()
+fn sum(snapshots: &[&MetricsSnapshot], listeners: &[ListenerLabels]) -> Map<String, Value> {
+    let shards: Vec<Shown> = snapshots.iter().map(|snapshot| Shown { snapshot, listeners }).collect();
+    FAMILIES.iter().map(|family| (key(family.name, family.kind), sum_family(family, &shards))).collect()
 }
 
-fn sum_family(family: &Family, snapshots: &[&MetricsSnapshot]) -> Value {
+fn sum_family(family: &Family, shards: &[Shown]) -> Value {
     let mut total = Value::Null;
-    for sample in snapshots.iter().flat_map(|snapshot| family.samples(snapshot)) {
+    for sample in shards.iter().flat_map(|shown| family.samples(shown)) {
         let mut place = &mut total;
         for (_, label) in sample.labels {
             if !place.is_object() {
@@ -53,7 +54,7 @@ fn sum_family(family: &Family, snapshots: &[&MetricsSnapshot]) -> Value {
     if family.name.ends_with("_ratio")
         && let Some(sum) = total.as_f64()
     {
-        total = json!(sum / snapshots.len().max(1) as f64);
+        total = json!(sum / shards.len().max(1) as f64);
     }
     total
 }
@@ -90,7 +91,7 @@ mod tests {
             snapshot
         };
         let (first, second) = (snapshot(3, 100), snapshot(4, 50));
-        let totals = sum(&[&first, &second]);
+        let totals = sum(&[&first, &second], &[]);
         assert_eq!(totals["mqtt_publish_received_total"], json!({ "0": 0, "1": 7, "2": 0 }));
         assert_eq!(totals["mqtt_publish_dropped_total"]["0"]["no_subscriber"], 2);
         assert_eq!(totals["broker_shard_utilization_ratio"], 0.75);
