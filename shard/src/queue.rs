@@ -16,6 +16,8 @@ pub(crate) enum Identifiers {
 }
 
 impl Identifiers {
+    // Inlined, because a value that comes back through memory stalls its reader until all earlier stores are done.
+    #[inline(always)]
     pub fn from_slice(ids: &[u32]) -> Identifiers {
         match ids {
             [] => Identifiers::None,
@@ -24,6 +26,7 @@ impl Identifiers {
         }
     }
 
+    #[inline]
     pub fn as_slice(&self) -> &[u32] {
         match self {
             Identifiers::None => &[],
@@ -80,6 +83,10 @@ impl Queue {
     pub fn push_front(&mut self, outgoing: Outgoing, len: u32) {
         self.bytes += len as u64;
         self.entries.push_front((outgoing, len));
+    }
+
+    pub fn front(&self) -> Option<&Outgoing> {
+        self.entries.front().map(|(outgoing, _)| outgoing)
     }
 
     pub fn pop_front(&mut self) -> Option<(Outgoing, u32)> {

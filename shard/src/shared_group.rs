@@ -433,6 +433,7 @@ impl Shard {
         let limits = &self.config.limits;
         let (messages_max, bytes_max) = (limits.queue_messages_max, limits.queue_bytes_max);
         let len = message.frame_len() as u32;
+        let was_waiting = !self.groups.groups[group as usize].queue.is_empty();
         while self.groups.groups[group as usize].queue.is_full(len, messages_max, bytes_max) {
             let oldest = match self.config.queue_policy {
                 QueuePolicy::DropOldest => self.groups.groups[group as usize].queue.pop_front(),
@@ -458,7 +459,7 @@ impl Shard {
             group: 0,
         };
         let queue = &mut self.groups.groups[group as usize].queue;
-        self.groups.waiting += queue.is_empty() as usize;
+        self.groups.waiting += !was_waiting as usize;
         queue.push_back(waiting, len);
         self.metrics.queue_messages += 1;
         self.metrics.queue_bytes += len as u64;
