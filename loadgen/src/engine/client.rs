@@ -253,6 +253,7 @@ fn on_suback(
 fn on_ready(connection: &mut Connection, slot: u32, now_ns: u64, context: &mut Context) {
     connection.phase = Phase::Ready;
     context.stats.ready += 1;
+    context.connecting -= 1;
     crate::latency::record(&mut context.connect_latency, now_ns.saturating_sub(connection.begun_ns));
     if let Some(publisher) = &mut connection.publisher {
         let material = context.material_for(super::publisher::Allowance::Window(0), now_ns);

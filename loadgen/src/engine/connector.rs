@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 
+/// From a break to the next try: a broker that is away is asked twenty times a second.
+const RETRY_NS: u64 = 50_000_000;
+
 /// For the whole process.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectLimits {
@@ -14,6 +17,8 @@ pub struct ConnectLimits {
 /// The connections that one worker is to open.
 pub struct Connector {
     queue: VecDeque<u32>,
+    /// Broken ones, with the time when each is tried again.
+    retries: VecDeque<(u64, u32)>,
     at_once: u64,
     /// Nanoseconds between two; 0: no limit.
     interval_ns: u64,
@@ -28,7 +33,13 @@ impl Connector {
         let interval_ns = limits.per_second.map_or(0, |rate| (worker_count as f64 * 1e9 / rate) as u64);
         // Workers take turns.
         let next_ns = interval_ns / worker_count * worker as u64;
-        Connector { queue: VecDeque::new(), at_once: share.max(1), interval_ns, next_ns }
+        Connector {
+            queue: VecDeque::new(),
+            retries: VecDeque::new(),
+            at_once: share.max(1),
+            interval_ns,
+            next_ns,
+        }
     }
 
     pub fn add(&mut self, slots: impl Iterator<Item = u32>, now_ns: u64) {
@@ -38,9 +49,21 @@ impl Connector {
         self.queue.extend(slots);
     }
 
+    /// Tries again a little later.
+    pub fn retry(&mut self, slot: u32, now_ns: u64) {
+        self.retries.push_back((now_ns + RETRY_NS, slot));
+    }
+
     /// The next connection to begin now and when it was due, if `connecting` ones leave room for it.
     pub fn next(&mut self, now_ns: u64, connecting: u64) -> Option<(u32, u64)> {
-        if connecting >= self.at_once || self.next_ns > now_ns {
+        if connecting >= self.at_once {
+            return None;
+        }
+        if let Some((due, slot)) = self.retries.front().copied().filter(|(due, _)| *due <= now_ns) {
+            self.retries.pop_front();
+            return Some((slot, due));
+        }
+        if self.next_ns > now_ns {
             return None;
         }
         let slot = self.queue.pop_front()?;
@@ -54,7 +77,12 @@ impl Connector {
 
     /// When the next one is due.
     pub fn next_due_ns(&self, connecting: u64) -> Option<u64> {
-        (!self.queue.is_empty() && connecting < self.at_once).then_some(self.next_ns)
+        if connecting >= self.at_once {
+            return None;
+        }
+        let retry = self.retries.front().map(|(due, _)| *due);
+        let queued = (!self.queue.is_empty()).then_some(self.next_ns);
+        retry.into_iter().chain(queued).min()
     }
 }
 
@@ -71,6 +99,16 @@ mod tests {
         assert_eq!(connector.next(100, 2), None);
         assert_eq!(connector.next_due_ns(2), None);
         assert_eq!(connector.next(200, 1), Some((2, 200)));
+    }
+
+    #[test]
+    fn a_broken_one_is_tried_again_later() {
+        let mut connector = Connector::new(ConnectLimits { per_second: None, at_once: 1 }, 0, 1);
+        connector.retry(7, 100);
+        assert_eq!(connector.next(100 + RETRY_NS - 1, 0), None);
+        assert_eq!((connector.next_due_ns(0), connector.next_due_ns(1)), (Some(100 + RETRY_NS), None));
+        assert_eq!(connector.next(100 + RETRY_NS, 0), Some((7, 100 + RETRY_NS)));
+        assert_eq!(connector.next_due_ns(0), None);
     }
 
     #[test]

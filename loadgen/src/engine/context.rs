@@ -40,6 +40,10 @@ pub struct Context {
     pub refused: Vec<(u32, u64)>,
     /// Connections may break: a crash is part of the scenario.
     pub expects_breaks: bool,
+    /// Being set up.
+    pub connecting: u64,
+    /// Slots of connections that broke where it is expected: they are to come back.
+    pub broken: Vec<u32>,
     /// There was, or may have been, a break: QoS 1 may deliver twice.
     pub allows_repeats: bool,
     /// Connections start clean and do not subscribe.
@@ -66,6 +70,8 @@ impl Context {
             ack_latency: latency::histogram(),
             refused: vec![],
             expects_breaks: false,
+            connecting: 0,
+            broken: vec![],
             allows_repeats: false,
             is_wiping: false,
             shared,

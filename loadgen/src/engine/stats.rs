@@ -30,7 +30,7 @@ stats! {
     connect_failed,
     /// Broken afterwards, not by us.
     disconnected,
-    /// Broken where the scenario expects it.
+    /// Broken, or not set up, where the scenario expects it; tried again.
     broken,
     /// Messages handed to the kernel or its queue.
     sent,

@@ -176,14 +176,9 @@ impl Worker {
             return Some(0);
         }
         let due = self.pacer.as_ref().and_then(Pacer::next_due_ns);
-        let connect = self.connector.next_due_ns(self.connecting());
+        let connect = self.connector.next_due_ns(self.context.connecting);
         let next = due.into_iter().chain(connect).min()?;
         Some(next.saturating_sub(now_ns()))
-    }
-
-    fn connecting(&self) -> u64 {
-        let stats = &self.context.stats;
-        stats.connects - stats.ready - stats.connect_failed
     }
 
     fn on_command(&mut self, command: Command, now: u64) {
@@ -247,6 +242,10 @@ impl Worker {
                 connection.out.extend_from_slice(&DISCONNECT);
                 // The socket is closed in any case; what it does not take is not needed.
                 let _ = connection.flush();
+                if connection.phase != Phase::Ready {
+                    self.context.connecting -= 1;
+                    self.context.stats.connect_failed += 1;
+                }
                 connection.close();
             }
         }
@@ -328,13 +327,15 @@ impl Worker {
     }
 
     fn connect_due(&mut self, now: u64) {
-        while let Some((slot, due)) = self.connector.next(now, self.connecting()) {
+        while let Some((slot, due)) = self.connector.next(now, self.context.connecting) {
             self.context.stats.connects += 1;
+            self.context.connecting += 1;
             if let Err(error) = self.connect(slot, due) {
-                self.context.stats.connect_failed += 1;
-                self.connections[slot as usize].close();
-                self.context.port().put_error(|| format!("cannot connect: {error}"));
+                on_broken(&mut self.connections[slot as usize], slot, &mut self.context, &error.to_string());
             }
+        }
+        for slot in std::mem::take(&mut self.context.broken) {
+            self.connector.retry(slot, now);
         }
     }
 
@@ -347,8 +348,8 @@ impl Worker {
         let target = options.targets[at % options.targets.len()];
         let source = (!options.sources.is_empty()).then(|| options.sources[at % options.sources.len()]);
         let socket = socket::connect(target, source)?;
-        self.poller.add(socket.as_raw_fd(), slot as u64)?;
         let connection = &mut self.connections[slot as usize];
+        self.poller.add(socket.as_raw_fd(), slot as u64)?;
         connection.open(socket, due);
         client::write_connect(connection, plan, self.context.is_wiping);
         Ok(())
@@ -366,7 +367,7 @@ impl Worker {
                     connection.sent_at_secs = (now / 1_000_000_000) as u32;
                     self.context.stats.bytes_sent += written as u64;
                 }
-                Err(error) => on_broken(connection, &mut self.context, &error.to_string()),
+                Err(error) => on_broken(connection, slot, &mut self.context, &error.to_string()),
             }
             if filled.has_more && !connection.is_blocked {
                 self.context.mark_dirty(slot);
@@ -410,22 +411,22 @@ fn fill(connection: &mut Connection, context: &mut Context, now: u64) -> Filled 
     filled
 }
 
-/// A connection ended that we did not end.
+/// A connection ended that we did not end, or did not begin.
 #[cold]
-fn on_broken(connection: &mut Connection, context: &mut Context, why: &str) {
-    match connection.phase {
-        Phase::Closed => return,
-        Phase::AwaitsConnAck | Phase::AwaitsSubAck => {
-            context.stats.connect_failed += 1;
-            context.port().put_error(|| format!("connection not set up: {why}"));
-        }
-        Phase::Ready if context.expects_breaks => context.stats.broken += 1,
-        Phase::Ready => {
-            context.stats.disconnected += 1;
-            context.port().put_error(|| format!("connection broke: {why}"));
-        }
-    }
+fn on_broken(connection: &mut Connection, slot: u32, context: &mut Context, why: &str) {
+    let was_ready = connection.phase == Phase::Ready;
+    context.connecting -= !was_ready as u64;
     connection.close();
+    if context.expects_breaks {
+        context.stats.broken += 1;
+        context.broken.push(slot);
+    } else if was_ready {
+        context.stats.disconnected += 1;
+        context.port().put_error(|| format!("connection broke: {why}"));
+    } else {
+        context.stats.connect_failed += 1;
+        context.port().put_error(|| format!("connection not set up: {why}"));
+    }
 }
 
 /// What reading needs, apart from the poller that tells where.
@@ -451,7 +452,7 @@ impl Reading<'_> {
         let (bytes, has_more) = match connection.read(self.buffer) {
             Input::Bytes { bytes, has_more } => (bytes, has_more),
             Input::Nothing => return,
-            Input::End(error) => return on_broken(connection, self.context, &error.to_string()),
+            Input::End(error) => return on_broken(connection, slot, self.context, &error.to_string()),
         };
         let now = now_ns();
         let mut rest = bytes;
@@ -460,13 +461,13 @@ impl Reading<'_> {
                 Ok(Some((packet, len))) => {
                     rest = &rest[len..];
                     if let Err(fault) = client::on_packet(connection, slot, &packet, now, self.context) {
-                        return on_broken(connection, self.context, &fault.0);
+                        return on_broken(connection, slot, self.context, &fault.0);
                     }
                 }
                 Ok(None) => break,
                 Err(error) => {
                     self.context.stats.protocol_errors += 1;
-                    return on_broken(connection, self.context, &error.to_string());
+                    return on_broken(connection, slot, self.context, &error.to_string());
                 }
             }
         }

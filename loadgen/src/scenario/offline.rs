@@ -51,11 +51,10 @@ pub fn run(scenario: &Scenario, args: &Offline) -> Result<Report> {
         run.engine.command(Command::ExpectBreaks(true));
         run.settle(move |stats| answered(stats) >= messages / 2)?;
         hook::run(&mut run, command, args.hook_timeout)?;
-        run.connect_again(Role::Publisher)?;
-        run.engine.command(Command::ExpectBreaks(false));
     }
     let is_acked = run.common.qos > 0;
     run.settle(move |stats| stats.sent >= messages && (!is_acked || answered(stats) >= messages))?;
+    run.engine.command(Command::ExpectBreaks(false));
     run.fence(Role::Publisher)?;
     let queue = run.end("queue", begin);
     run.report_phase("queue", "message", messages, &queue);
@@ -64,6 +63,7 @@ pub fn run(scenario: &Scenario, args: &Offline) -> Result<Report> {
     if let (Some(command), HookAt::Queued) = (&args.hook, args.hook_at) {
         run.engine.command(Command::ExpectBreaks(true));
         hook::run(&mut run, command, args.hook_timeout)?;
+        run.engine.command(Command::ExpectBreaks(false));
     }
     let begin = run.begin("measure");
     run.connect(Role::Subscriber)?;

@@ -100,16 +100,6 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Connects those again whose connection broke.
-    pub fn connect_again(&mut self, role: Role) -> Result<()> {
-        let count = self.engine.stats().broken;
-        let (missing, error) = self.try_connect(Command::Connect(role), count)?;
-        if missing > 0 {
-            bail!("{missing} of {count} connections were not set up again: {error}");
-        }
-        Ok(())
-    }
-
     /// Removes the sessions of these clients that an earlier run may have left.
     pub fn wipe(&mut self, role: Role) -> Result<()> {
         self.try_connect(Command::Wipe(role), self.count_of(role))?;
@@ -138,7 +128,8 @@ impl<'a> Run<'a> {
         let progress = |stats: &Stats| stats.fenced + stats.bytes_sent;
         let is_done = move |stats: &Stats| stats.fenced - before >= count;
         if !self.watch.wait(&self.engine, CONNECT_PATIENCE, progress, is_done)? {
-            bail!("the broker no longer answers PINGREQ");
+            let error = self.engine.first_error().map_or(String::new(), |error| format!(": {error}"));
+            bail!("the broker does not answer PINGREQ{error}");
         }
         Ok(())
     }
