@@ -53,6 +53,7 @@ pub struct P2p {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub pairs: u32,
     #[command(flatten)]
+    #[serde(flatten)]
     pub common: Common,
 }
 
@@ -63,6 +64,7 @@ pub struct FanOut {
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub subscribers: u32,
     #[command(flatten)]
+    #[serde(flatten)]
     pub common: Common,
 }
 
@@ -73,6 +75,7 @@ pub struct FanIn {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub subscribers: u32,
     #[command(flatten)]
+    #[serde(flatten)]
     pub common: Common,
 }
 
@@ -84,6 +87,7 @@ pub struct Share {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub members: u32,
     #[command(flatten)]
+    #[serde(flatten)]
     pub common: Common,
 }
 
@@ -97,6 +101,7 @@ pub struct Wildcard {
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub subscribers: u32,
     #[command(flatten)]
+    #[serde(flatten)]
     pub common: Common,
 }
 
@@ -106,11 +111,13 @@ pub struct Conn {
     pub connections: u32,
     /// Hold them for so long
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    #[serde(serialize_with = "as_seconds")]
     pub hold: Duration,
     /// Ask the broker to keep the sessions
     #[arg(long)]
     pub keep_session: bool,
     #[command(flatten)]
+    #[serde(flatten)]
     pub common: Common,
 }
 
@@ -128,6 +135,7 @@ pub struct Retained {
     #[arg(long)]
     pub keep: bool,
     #[command(flatten)]
+    #[serde(flatten)]
     pub common: Common,
 }
 
@@ -149,8 +157,10 @@ pub struct Offline {
     pub hook_at: HookAt,
     /// For the hook and until the broker accepts connections
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    #[serde(serialize_with = "as_seconds")]
     pub hook_timeout: Duration,
     #[command(flatten)]
+    #[serde(flatten)]
     pub common: Common,
 }
 
@@ -204,12 +214,15 @@ pub struct Common {
     pub rate: Option<f64>,
     /// Open loop: the rate grows from nothing for so long
     #[arg(long, default_value = "0", value_parser = parse_duration)]
+    #[serde(serialize_with = "as_seconds")]
     pub ramp: Duration,
     /// Measured interval: 10s, 500ms, 2m, or a number of seconds
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    #[serde(serialize_with = "as_seconds")]
     pub duration: Duration,
     /// Load before the measured interval [default: 1s, with --count 0]
     #[arg(long, value_parser = parse_duration)]
+    #[serde(serialize_with = "as_some_seconds")]
     pub warmup: Option<Duration>,
     /// Publish so many messages in all, instead of for a duration
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
@@ -230,7 +243,8 @@ pub struct Common {
     #[arg(long, default_value = "load")]
     pub prefix: String,
     /// Give up on what did not come when nothing came for so long
-    #[arg(long, default_value = "2s", value_parser = parse_duration)]
+    #[arg(long, default_value = "3s", value_parser = parse_duration)]
+    #[serde(serialize_with = "as_seconds")]
     pub settle: Duration,
     /// Broker processes whose CPU time, memory and context switches are taken over the measured interval
     #[arg(long, value_delimiter = ',')]
@@ -311,6 +325,17 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     };
     let number: f64 = number.parse().map_err(|_| format!("`{number}` is not a number"))?;
     Duration::try_from_secs_f64(number * factor).map_err(|error| error.to_string())
+}
+
+fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+fn as_some_seconds<S: serde::Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
 }
 
 fn parse_positive(text: &str) -> Result<f64, String> {

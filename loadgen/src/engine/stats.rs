@@ -60,7 +60,7 @@ stats! {
     fenced,
     /// Packets that break the protocol.
     protocol_errors,
-    /// Publishers whose window was opened again because nothing came back for two seconds.
+    /// Publishers whose window was opened again because nothing came back for a second.
     stalls,
     /// Messages sent more than a millisecond after they were due although the broker took all that there was.
     late,

@@ -298,7 +298,7 @@ impl Worker {
             }
         }
         let is_closed_loop = matches!(self.context.allowance, Some(Allowance::Window(_)));
-        if is_closed_loop && self.context.shared.tick().is_multiple_of(2) {
+        if is_closed_loop {
             self.break_stalls();
         }
     }

@@ -36,11 +36,10 @@ pub fn plan(common: &Common, flow_count: usize) -> Result<Plan> {
 
 fn targets(common: &Common) -> Result<Vec<SocketAddr>> {
     let resolve = |host: &String| {
-        (host.as_str(), common.port)
-            .to_socket_addrs()
-            .with_context(|| format!("cannot resolve {host}"))?
-            .next()
-            .with_context(|| format!("{host} has no address"))
+        let addresses = (host.as_str(), common.port).to_socket_addrs();
+        let addresses = addresses.with_context(|| format!("cannot resolve {host}"))?;
+        // `localhost` is both, and few brokers listen on both.
+        addresses.min_by_key(SocketAddr::is_ipv6).with_context(|| format!("{host} has no address"))
     };
     common.host.iter().map(resolve).collect()
 }
