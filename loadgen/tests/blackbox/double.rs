@@ -115,8 +115,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
     let mut decoder = Decoder { role: Role::Server, version: None, packet_size_max: 1 << 24 };
     let (mut bytes, mut buffer) = (vec![], vec![0; 65536]);
     let mut who: Option<(String, u64)> = None;
-    'reading: loop {
-        let Ok(len @ 1..) = stream.read(&mut buffer) else { break };
+    'reading: while let Ok(len @ 1..) = stream.read(&mut buffer) {
         bytes.extend_from_slice(&buffer[..len]);
         let mut used = 0;
         while let Some((packet, len)) = decoder.next_packet(&bytes[used..]).expect("clients send packets") {
