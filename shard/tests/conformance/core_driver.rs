@@ -47,6 +47,10 @@ impl Driver for CoreDriver {
         self.node.shards.len() as u16
     }
 
+    fn slack_ms(&self) -> u64 {
+        0
+    }
+
     fn open(&mut self) -> Option<Socket> {
         // One after the other, so that clients arrive at home and elsewhere.
         let shard = self.next_shard;

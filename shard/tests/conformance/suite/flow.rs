@@ -166,6 +166,7 @@ fn no_packet_exceeds_the_clients_maximum(scene: &mut Scene) {
     let requests: Vec<(&str, SubscriptionOptions)> =
         filters.iter().map(|filter| (filter.as_str(), at(0))).collect();
     client.send_subscribe(&requests, &[]);
+    client.settle();
     publisher.publish("f/69", "x", 0);
     client.expect_texts(&["x"]);
     // What waited for it, too.

@@ -157,8 +157,19 @@ impl Peer {
         self.publish_message(&message(topic, payload).qos(qos))
     }
 
+    /// Publishes with RETAIN; whoever subscribes after it finds the message stored.
     pub fn publish_retained(&mut self, topic: &str, payload: &str, qos: u8) -> u8 {
-        self.publish_message(&message(topic, payload).qos(qos).retain())
+        let code = self.publish_message(&message(topic, payload).qos(qos).retain());
+        self.settle();
+        code
+    }
+
+    /// Waits until every shard has served what this client did before: SUBACK waits for all of them, acknowledgements
+    /// of messages need not.
+    pub fn settle(&mut self) {
+        let filter = format!("settle/{}", self.socket);
+        self.subscribe(&filter, 0);
+        self.unsubscribe(&[&filter]);
     }
 
     pub fn puback(&mut self, packet_id: u16) {

@@ -35,6 +35,8 @@ pub enum Patience {
 /// Connects cases with a broker: the pure core or the real binary.
 pub trait Driver {
     fn shards(&self) -> u16;
+    /// How late things may be.
+    fn slack_ms(&self) -> u64;
     /// A new connection; None if the broker refuses it at once.
     fn open(&mut self) -> Option<Socket>;
     /// Writes bytes, in one segment where that can be said.
@@ -74,6 +76,11 @@ impl Scene {
 
     pub fn shards(&self) -> u16 {
         self.driver.borrow().shards()
+    }
+
+    /// Milliseconds by which a case keeps away from a moment at which something happens: 0 where time is a number.
+    pub fn slack_ms(&self) -> u64 {
+        self.driver.borrow().slack_ms()
     }
 
     pub fn is_v5(&self) -> bool {

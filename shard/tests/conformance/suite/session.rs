@@ -27,7 +27,7 @@ pub fn cases() -> Vec<Case> {
             .v311("3.1.2-24")
             .with(&[Set::KeepAliveMax(0)])
             .core_only("waits for a day"),
-        case!(the_server_keep_alive_holds).v5("3.1.2-21 3.2.2-21").with(&[Set::KeepAliveMax(1)]),
+        case!(the_server_keep_alive_holds).v5("3.1.2-21 3.2.2-21").with(&[Set::KeepAliveMax(2)]),
     ]
 }
 
@@ -237,26 +237,28 @@ fn connack_comes_before_queued_messages(scene: &mut Scene) {
 }
 
 fn silence_ends_the_connection(scene: &mut Scene) {
-    let mut client = scene.connect_with(&id("c").keep_alive(1));
+    let slack = scene.slack_ms();
     let mut slow = scene.connect_with(&id("d").keep_alive(20));
-    scene.pass(1_100);
+    let mut client = scene.connect_with(&id("c").keep_alive(2));
+    scene.pass(2_990 - slack);
     client.expect_silence();
-    scene.pass(450);
+    scene.pass(30 + slack);
     client.expect_fault(ReasonCode::KeepAliveTimeout);
     slow.ping();
 }
 
 fn every_packet_is_a_sign_of_life(scene: &mut Scene) {
-    let mut client = scene.connect_with(&id("c").keep_alive(1));
-    for step in 0..4 {
-        scene.pass(1_000);
+    let slack = scene.slack_ms();
+    let mut client = scene.connect_with(&id("c").keep_alive(2));
+    for step in 0..3 {
+        scene.pass(2_900 - slack);
         match step % 3 {
             0 => client.ping(),
             1 => drop(client.publish("t", "x", 1)),
             _ => client.subscribe("t", 0),
         }
     }
-    scene.pass(1_550);
+    scene.pass(3_030);
     client.expect_fault(ReasonCode::KeepAliveTimeout);
 }
 
@@ -287,15 +289,16 @@ fn keep_alive_0_never_ends_the_connection(scene: &mut Scene) {
 }
 
 fn the_server_keep_alive_holds(scene: &mut Scene) {
-    let mut client = scene.try_connect(&id("c").keep_alive(60));
-    assert_eq!(client.expect_connack_number(PropertyId::ServerKeepAlive), Some(1));
+    let slack = scene.slack_ms();
     let mut off = scene.try_connect(&id("d").keep_alive(0));
-    assert_eq!(off.expect_connack_number(PropertyId::ServerKeepAlive), Some(1));
-    let mut own = scene.try_connect(&id("e").keep_alive(1));
+    assert_eq!(off.expect_connack_number(PropertyId::ServerKeepAlive), Some(2));
+    let mut own = scene.try_connect(&id("e").keep_alive(2));
     assert_eq!(own.expect_connack_number(PropertyId::ServerKeepAlive), None);
-    scene.pass(1_100);
+    let mut client = scene.try_connect(&id("c").keep_alive(60));
+    assert_eq!(client.expect_connack_number(PropertyId::ServerKeepAlive), Some(2));
+    scene.pass(2_990 - slack);
     client.expect_silence();
-    scene.pass(450);
+    scene.pass(30 + slack);
     for peer in [&mut client, &mut off, &mut own] {
         peer.expect_disconnect(ReasonCode::KeepAliveTimeout);
     }

@@ -168,7 +168,6 @@ fn nothing_is_normalised(scene: &mut Scene) {
     for topic in different {
         publisher.publish_retained(topic, topic, 0);
     }
-    publisher.ping();
     for (client, filter) in clients.iter_mut().zip(different) {
         client.expect_texts(&[filter]);
     }

@@ -65,10 +65,11 @@ fn a_takeover_publishes_the_will(scene: &mut Scene) {
 
 fn silence_publishes_the_will(scene: &mut Scene) {
     let mut watcher = scene.subscriber("w", "will", 0);
-    let mut client = scene.connect_with(&willing().keep_alive(1));
-    scene.pass(1_100);
+    let slack = scene.slack_ms();
+    let mut client = scene.connect_with(&willing().keep_alive(2));
+    scene.pass(2_990 - slack);
     watcher.expect_silence();
-    scene.pass(450);
+    scene.pass(30 + slack);
     watcher.expect_texts(&["gone"]);
     client.expect_fault(ReasonCode::KeepAliveTimeout);
 }
@@ -147,18 +148,20 @@ fn a_will_has_its_qos(scene: &mut Scene) {
 fn a_will_waits_for_its_delay(scene: &mut Scene) {
     let mut watcher = scene.subscriber("w", "will", 0);
     scene.connect_with(&id("c").expiry(60).will(will("will", "gone").delay(2))).cut();
-    scene.pass(1_500);
+    let slack = scene.slack_ms();
+    scene.pass(1_990 - slack);
     watcher.expect_silence();
-    scene.pass(600);
+    scene.pass(20 + slack);
     watcher.expect_texts(&["gone"]);
 }
 
 fn the_end_of_the_session_ends_the_delay(scene: &mut Scene) {
     let mut watcher = scene.subscriber("w", "will", 0);
     scene.connect_with(&id("c").expiry(2).will(will("will", "gone").delay(30))).cut();
-    scene.pass(1_500);
+    let slack = scene.slack_ms();
+    scene.pass(1_990 - slack);
     watcher.expect_silence();
-    scene.pass(600);
+    scene.pass(20 + slack);
     watcher.expect_texts(&["gone"]);
 }
 

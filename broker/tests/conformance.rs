@@ -1,0 +1,191 @@
+//! The cases of `shard/tests/conformance` against the real binary over TCP, at 1 and at 2 shards. Cases of the same
+//! configuration share a broker and run beside each other: most of their time is waiting.
+
+#[path = "../../shard/tests/conformance/suite/mod.rs"]
+mod suite;
+mod support;
+
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Trial};
+use suite::case::{Real, Set, version_name};
+use suite::scene::{Driver, Input, Patience, Scene, Socket};
+use support::Broker;
+
+const CONCURRENT_CASES: usize = 24;
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(CONCURRENT_CASES);
+    let brokers = Arc::new(Brokers::default());
+    let mut trials = vec![];
+    for case in suite::cases() {
+        let Some(options) = options(case.with) else { continue };
+        if matches!(case.real, Real::CoreOnly(_)) {
+            continue;
+        }
+        for &version in case.versions_run() {
+            for shards in [1, 2] {
+                let name = format!("{}::{}::{shards}_shards", case.test_name(version), version_name(version));
+                let (brokers, options, number) = (brokers.clone(), options.clone(), trials.len());
+                trials.push(Trial::test(name, move || {
+                    let broker = match case.real {
+                        Real::Alone => Arc::new(start(shards, &options)),
+                        _ => brokers.get(shards, &options),
+                    };
+                    let driver = Box::new(TcpDriver::new(broker.address(), shards as u16));
+                    (case.run)(&mut Scene::new(driver, version, case.real, number));
+                    Ok(())
+                }));
+            }
+        }
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // `exit` runs no destructors: the brokers have to be stopped before.
+    brokers.stop();
+    conclusion.exit();
+}
+
+type Options = Vec<(&'static str, String)>;
+
+/// The settings as options of the binary; None if it does not have them.
+fn options(settings: &[Set]) -> Option<Options> {
+    let option = |setting: &Set| {
+        let off = || "false".to_owned();
+        Some(match *setting {
+            Set::MaximumQos(level) => ("mqtt.maximum_qos", level.to_string()),
+            Set::RetainUnavailable => ("mqtt.retain_available", off()),
+            Set::WildcardsUnavailable => ("mqtt.wildcards_available", off()),
+            Set::SharedUnavailable => ("mqtt.shared_subscriptions_available", off()),
+            Set::SubscriptionIdsUnavailable => ("mqtt.subscription_ids_available", off()),
+            Set::ReceiveMaximum(count) => ("mqtt.receive_maximum", count.to_string()),
+            Set::TopicAliasMax(count) => ("mqtt.topic_alias_max", count.to_string()),
+            Set::TopicAliasOutMax(count) => ("mqtt.topic_alias_out_max", count.to_string()),
+            Set::PacketSizeMax(bytes) => ("mqtt.packet_size_max", format!("{bytes} B")),
+            Set::KeepAliveMax(seconds) => ("mqtt.keep_alive_max", format!("{seconds}s")),
+            Set::SessionExpiryMax(seconds) => ("session.expiry_max", format!("{seconds}s")),
+            Set::SessionExpiry3x(seconds) => ("session.expiry_3x", format!("{seconds}s")),
+            Set::ClientIdBytesMax(bytes) => ("mqtt.client_id_bytes_max", bytes.to_string()),
+            Set::QueueMessagesMax(count) => ("session.queue_messages_max", count.to_string()),
+            Set::InflightMax(count) => ("mqtt.inflight_max", count.to_string()),
+            Set::RetainedCountMax(count) => ("retained.messages_max", count.to_string()),
+            Set::SubscriptionsMax(count) => ("session.subscriptions_max", count.to_string()),
+            Set::OverlapPerSubscription => ("mqtt.overlap", "per-subscription".to_owned()),
+            Set::ResponseInformation(text) => ("mqtt.response_information", text.to_owned()),
+            Set::Qos0Queued => ("session.queue_qos0", "true".to_owned()),
+            Set::PayloadFormatChecked => ("mqtt.payload_format_checked", "true".to_owned()),
+            Set::DeniedPublishCloses => ("mqtt.denied_publish_3x", "close".to_owned()),
+            // The binary has no access rules and no authentication of its own yet.
+            Set::DeniedLevel | Set::Login => return None,
+        })
+    };
+    settings.iter().map(option).collect()
+}
+
+fn start(shards: usize, options: &Options) -> Broker {
+    let builder = Broker::with_shards(shards);
+    options.iter().fold(builder, |builder, (option, value)| builder.set(option, value)).start()
+}
+
+/// One broker for each configuration, started by the first case that needs it.
+#[derive(Default)]
+struct Brokers(Mutex<HashMap<(usize, Options), Arc<OnceLock<Arc<Broker>>>>>);
+
+impl Brokers {
+    fn get(&self, shards: usize, options: &Options) -> Arc<Broker> {
+        let slot = self.slots().entry((shards, options.clone())).or_default().clone();
+        slot.get_or_init(|| Arc::new(start(shards, options))).clone()
+    }
+
+    fn stop(&self) {
+        self.slots().clear();
+    }
+
+    fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<(usize, Options), Arc<OnceLock<Arc<Broker>>>>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Clients on real sockets.
+struct TcpDriver {
+    broker: SocketAddr,
+    shards: u16,
+    /// None once the client has ended the connection.
+    sockets: Vec<Option<TcpStream>>,
+}
+
+/// What has to come comes within this time, also on a machine that does much else.
+const EXPECTING: Duration = Duration::from_secs(15);
+/// What does not come within this time is taken not to come at all.
+const DOUBTING: Duration = Duration::from_millis(300);
+
+impl TcpDriver {
+    fn new(broker: SocketAddr, shards: u16) -> TcpDriver {
+        TcpDriver { broker, shards, sockets: vec![] }
+    }
+
+    fn stream(&mut self, socket: Socket) -> &mut TcpStream {
+        self.sockets[socket].as_mut().expect("the client has not ended the connection")
+    }
+}
+
+impl Driver for TcpDriver {
+    fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    fn slack_ms(&self) -> u64 {
+        700
+    }
+
+    fn open(&mut self) -> Option<Socket> {
+        let stream = TcpStream::connect(self.broker).ok()?;
+        stream.set_nodelay(true).expect("a TCP option");
+        self.sockets.push(Some(stream));
+        Some(self.sockets.len() - 1)
+    }
+
+    fn write(&mut self, socket: Socket, bytes: &[u8]) {
+        // The broker may have closed already; the case sees it when it reads.
+        let _ = self.stream(socket).write_all(bytes);
+    }
+
+    fn read(&mut self, socket: Socket, into: &mut Vec<u8>, patience: Patience) -> Input {
+        let timeout = match patience {
+            Patience::Expecting => EXPECTING,
+            Patience::Doubting => DOUBTING,
+        };
+        let stream = self.stream(socket);
+        stream.set_read_timeout(Some(timeout)).expect("a valid timeout");
+        let mut buffer = [0; 16 * 1024];
+        match stream.read(&mut buffer) {
+            Ok(0) => Input::End,
+            Ok(len) => {
+                into.extend_from_slice(&buffer[..len]);
+                Input::Bytes
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => Input::Nothing,
+                ErrorKind::ConnectionReset => Input::End,
+                _ => panic!("reading: {error}"),
+            },
+        }
+    }
+
+    fn close(&mut self, socket: Socket) {
+        let Some(mut stream) = self.sockets[socket].take() else { return };
+        let _ = stream.shutdown(Shutdown::Write);
+        // The broker closes when it has seen it: what the case does next comes after.
+        let _ = stream.set_read_timeout(Some(EXPECTING));
+        let mut rest = vec![];
+        let _ = stream.read_to_end(&mut rest);
+    }
+
+    fn pass(&mut self, ms: u64) {
+        std::thread::sleep(Duration::from_millis(ms));
+    }
+}
