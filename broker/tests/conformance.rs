@@ -8,7 +8,7 @@ mod support;
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
@@ -93,7 +93,10 @@ fn start(shards: usize, options: &Options) -> Broker {
 
 /// One broker for each configuration, started by the first case that needs it.
 #[derive(Default)]
-struct Brokers(Mutex<HashMap<(usize, Options), Arc<OnceLock<Arc<Broker>>>>>);
+struct Brokers(Mutex<HashMap<(usize, Options), Slot>>);
+
+/// Filled by the first case that asks; the others wait for it.
+type Slot = Arc<OnceLock<Arc<Broker>>>;
 
 impl Brokers {
     fn get(&self, shards: usize, options: &Options) -> Arc<Broker> {
@@ -105,8 +108,8 @@ impl Brokers {
         self.slots().clear();
     }
 
-    fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<(usize, Options), Arc<OnceLock<Arc<Broker>>>>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn slots(&self) -> MutexGuard<'_, HashMap<(usize, Options), Slot>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -167,8 +167,9 @@ fn connect_deadline(scene: &mut Scene) {
 }
 
 /// CONNECT with any name and level, in the rest as the version has it.
-fn named(name: &str, level: u8, version: Version) -> Vec<u8> {
-    let payload = wire::join(&[&wire::section_of(version, &[]), &wire::field("named")]);
+fn named(name: &str, level: u8, scene: &Scene) -> Vec<u8> {
+    let client_id = wire::field(scene.client_id("named"));
+    let payload = wire::join(&[&wire::section_of(scene.version, &[]), &client_id]);
     wire::packet(0x10, [wire::connect_head(name, level, wire::CLEAN), payload].concat())
 }
 
@@ -179,11 +180,11 @@ fn protocol_names_and_levels(scene: &mut Scene) {
         Version::V5 => ("MQTT", &[6, 7, 0x7F, 0x83, 0x85, 0xFF]),
     };
     for level in levels {
-        scene.expect_refused(&named(name, *level, scene.version), ReasonCode::UnsupportedProtocolVersion);
+        scene.expect_refused(&named(name, *level, scene), ReasonCode::UnsupportedProtocolVersion);
     }
     for name in ["", "mqtt", "MQTT5", "MQT", "AMQP"] {
         let mut peer = scene.open();
-        peer.write(&named(name, scene.version.level(), scene.version));
+        peer.write(&named(name, scene.version.level(), scene));
         peer.expect_end();
     }
 }
@@ -191,7 +192,7 @@ fn protocol_names_and_levels(scene: &mut Scene) {
 fn bridge_levels(scene: &mut Scene) {
     let name = if scene.version == Version::V31 { "MQIsdp" } else { "MQTT" };
     let mut bridge = scene.open();
-    bridge.write(&named(name, scene.version.level() | 0x80, scene.version));
+    bridge.write(&named(name, scene.version.level() | 0x80, scene));
     bridge.expect_connected();
     bridge.subscribe("#", 1);
     let mut other = scene.subscriber("other", "t", 0);
