@@ -33,3 +33,7 @@ deny:
 # Renews the parts of the documentation that are made from the code.
 config-docs:
     ./.ci/config-docs
+
+# Renews docs/mqtt-conformance.md from the cases.
+conformance-docs:
+    CONFORMANCE_DOC_WRITE=1 cargo test -p shardmq-shard --test conformance statements

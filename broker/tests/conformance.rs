@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
-use suite::case::{Real, Set, version_name};
+use suite::case::{Case, Real, Set, version_name};
 use suite::scene::{Driver, Input, Patience, Scene, Socket};
 use support::Broker;
 
@@ -23,11 +23,8 @@ fn main() {
     arguments.test_threads.get_or_insert(CONCURRENT_CASES);
     let brokers = Arc::new(Brokers::default());
     let mut trials = vec![];
-    for case in suite::cases() {
-        let Some(options) = options(case.with) else { continue };
-        if matches!(case.real, Real::CoreOnly(_)) {
-            continue;
-        }
+    for case in suite::cases().into_iter().filter(Case::runs_against_binary) {
+        let options: Options = case.with.iter().map(option).collect();
         for &version in case.versions_run() {
             for shards in [1, 2] {
                 let name = format!("{}::{}::{shards}_shards", case.test_name(version), version_name(version));
@@ -52,38 +49,34 @@ fn main() {
 
 type Options = Vec<(&'static str, String)>;
 
-/// The settings as options of the binary; None if it does not have them.
-fn options(settings: &[Set]) -> Option<Options> {
-    let option = |setting: &Set| {
-        let off = || "false".to_owned();
-        Some(match *setting {
-            Set::MaximumQos(level) => ("mqtt.maximum_qos", level.to_string()),
-            Set::RetainUnavailable => ("mqtt.retain_available", off()),
-            Set::WildcardsUnavailable => ("mqtt.wildcards_available", off()),
-            Set::SharedUnavailable => ("mqtt.shared_subscriptions_available", off()),
-            Set::SubscriptionIdsUnavailable => ("mqtt.subscription_ids_available", off()),
-            Set::ReceiveMaximum(count) => ("mqtt.receive_maximum", count.to_string()),
-            Set::TopicAliasMax(count) => ("mqtt.topic_alias_max", count.to_string()),
-            Set::TopicAliasOutMax(count) => ("mqtt.topic_alias_out_max", count.to_string()),
-            Set::PacketSizeMax(bytes) => ("mqtt.packet_size_max", format!("{bytes} B")),
-            Set::KeepAliveMax(seconds) => ("mqtt.keep_alive_max", format!("{seconds}s")),
-            Set::SessionExpiryMax(seconds) => ("session.expiry_max", format!("{seconds}s")),
-            Set::SessionExpiry3x(seconds) => ("session.expiry_3x", format!("{seconds}s")),
-            Set::ClientIdBytesMax(bytes) => ("mqtt.client_id_bytes_max", bytes.to_string()),
-            Set::QueueMessagesMax(count) => ("session.queue_messages_max", count.to_string()),
-            Set::InflightMax(count) => ("mqtt.inflight_max", count.to_string()),
-            Set::RetainedCountMax(count) => ("retained.messages_max", count.to_string()),
-            Set::SubscriptionsMax(count) => ("session.subscriptions_max", count.to_string()),
-            Set::OverlapPerSubscription => ("mqtt.overlap", "per-subscription".to_owned()),
-            Set::ResponseInformation(text) => ("mqtt.response_information", text.to_owned()),
-            Set::Qos0Queued => ("session.queue_qos0", "true".to_owned()),
-            Set::PayloadFormatChecked => ("mqtt.payload_format_checked", "true".to_owned()),
-            Set::DeniedPublishCloses => ("mqtt.denied_publish_3x", "close".to_owned()),
-            // The binary has no access rules and no authentication of its own yet.
-            Set::DeniedLevel | Set::Login => return None,
-        })
-    };
-    settings.iter().map(option).collect()
+/// A setting as an option of the binary.
+fn option(setting: &Set) -> (&'static str, String) {
+    let off = || "false".to_owned();
+    match *setting {
+        Set::MaximumQos(level) => ("mqtt.maximum_qos", level.to_string()),
+        Set::RetainUnavailable => ("mqtt.retain_available", off()),
+        Set::WildcardsUnavailable => ("mqtt.wildcards_available", off()),
+        Set::SharedUnavailable => ("mqtt.shared_subscriptions_available", off()),
+        Set::SubscriptionIdsUnavailable => ("mqtt.subscription_ids_available", off()),
+        Set::ReceiveMaximum(count) => ("mqtt.receive_maximum", count.to_string()),
+        Set::TopicAliasMax(count) => ("mqtt.topic_alias_max", count.to_string()),
+        Set::TopicAliasOutMax(count) => ("mqtt.topic_alias_out_max", count.to_string()),
+        Set::PacketSizeMax(bytes) => ("mqtt.packet_size_max", format!("{bytes} B")),
+        Set::KeepAliveMax(seconds) => ("mqtt.keep_alive_max", format!("{seconds}s")),
+        Set::SessionExpiryMax(seconds) => ("session.expiry_max", format!("{seconds}s")),
+        Set::SessionExpiry3x(seconds) => ("session.expiry_3x", format!("{seconds}s")),
+        Set::ClientIdBytesMax(bytes) => ("mqtt.client_id_bytes_max", bytes.to_string()),
+        Set::QueueMessagesMax(count) => ("session.queue_messages_max", count.to_string()),
+        Set::InflightMax(count) => ("mqtt.inflight_max", count.to_string()),
+        Set::RetainedCountMax(count) => ("retained.messages_max", count.to_string()),
+        Set::SubscriptionsMax(count) => ("session.subscriptions_max", count.to_string()),
+        Set::OverlapPerSubscription => ("mqtt.overlap", "per-subscription".to_owned()),
+        Set::ResponseInformation(text) => ("mqtt.response_information", text.to_owned()),
+        Set::Qos0Queued => ("session.queue_qos0", "true".to_owned()),
+        Set::PayloadFormatChecked => ("mqtt.payload_format_checked", "true".to_owned()),
+        Set::DeniedPublishCloses => ("mqtt.denied_publish_3x", "close".to_owned()),
+        Set::DeniedLevel | Set::Login => panic!("`Case::runs_against_binary` keeps {setting:?} away"),
+    }
 }
 
 fn start(shards: usize, options: &Options) -> Broker {

@@ -2,6 +2,7 @@
 //! each of its versions. The same table runs against the real binary in `broker/tests/conformance.rs`.
 
 mod core_driver;
+mod statements;
 mod suite;
 #[path = "../support/mod.rs"]
 mod support;
@@ -12,8 +13,9 @@ use suite::case::{Real, version_name};
 use suite::scene::Scene;
 
 fn main() {
-    let mut trials = vec![];
-    for case in suite::cases() {
+    let cases = suite::cases();
+    let mut trials = statements::trials(&cases);
+    for case in cases {
         for &version in case.versions_run() {
             for shards in [1, 3] {
                 let name = format!("{}::{}::{shards}_shards", case.test_name(version), version_name(version));

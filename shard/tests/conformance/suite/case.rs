@@ -66,6 +66,8 @@ pub enum Real {
 /// A case of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
+    /// Its module below `suite`.
+    pub chapter: &'static str,
     pub name: &'static str,
     /// Statements of MQTT 5 and of 3.1.1, as `3.1.2-22`, separated by spaces.
     pub ids_v5: &'static str,
@@ -83,14 +85,16 @@ pub struct Case {
 /// A case named by its function.
 macro_rules! case {
     ($run:ident) => {
-        crate::suite::case::Case::new(stringify!($run), $run)
+        crate::suite::case::Case::new(module_path!(), stringify!($run), $run)
     };
 }
 pub(crate) use case;
 
 impl Case {
-    pub fn new(name: &'static str, run: fn(&mut Scene)) -> Case {
+    pub fn new(module: &'static str, name: &'static str, run: fn(&mut Scene)) -> Case {
+        let (_, chapter) = module.split_once("suite::").expect("cases live in the suite");
         Case {
+            chapter,
             name,
             ids_v5: "",
             ids_v311: "",
@@ -141,6 +145,13 @@ impl Case {
     /// The same, with a configuration that no `Set` has.
     pub fn core_with(self, why: &'static str, tune: fn(&mut shard::Config)) -> Case {
         Case { real: Real::CoreOnly(why), tune: Some(tune), ..self }
+    }
+
+    /// The binary has no access rules and no authentication of its own yet.
+    pub fn runs_against_binary(&self) -> bool {
+        let is_core_only = matches!(self.real, Real::CoreOnly(_));
+        let needs_rules = self.with.iter().any(|setting| matches!(setting, Set::DeniedLevel | Set::Login));
+        !is_core_only && !needs_rules
     }
 
     pub fn versions_run(&self) -> &'static [Version] {

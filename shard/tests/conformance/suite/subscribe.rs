@@ -24,7 +24,7 @@ pub fn cases() -> Vec<Case> {
             .v5("3.9.3-2")
             .v311("3.9.3-2")
             .with(&[Set::SubscriptionsMax(2)]),
-        case!(what_is_unavailable_is_told).v5("3.9.3-2 3.2.2-8").v311("3.9.3-2").with(&[
+        case!(what_is_unavailable_is_told).v5("3.9.3-2 3.2.2-8").v311("3.8.3-2 3.9.3-2").with(&[
             Set::WildcardsUnavailable,
             Set::SharedUnavailable,
             Set::SubscriptionIdsUnavailable,
