@@ -3,12 +3,15 @@
 mod support;
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use support::openmetrics::Exposition;
 use support::packets::{PINGREQ, PINGRESP, connect, read_packet, read_to_end};
-use support::{Broker, PATIENCE, eventually, shardmq};
+use support::{Broker, Log, PATIENCE, eventually, shardmq, wait_for_end};
 
 #[test]
 fn it_serves_on_free_ports_and_stops_in_order() {
@@ -61,13 +64,47 @@ fn load_balancers_have_time_to_turn_away_and_a_second_signal_skips_it() {
     assert_eq!(broker.wait().code(), Some(0));
 }
 
+/// A client that has more bytes to take than fit into sockets, and takes none.
+fn stuffed_client(broker: &Broker) -> TcpStream {
+    let mut client = connect(broker.address(), 4, "stuffed");
+    client.write_all(&[0x82, 6, 0, 1, 0, 1, b't', 0]).unwrap();
+    assert_eq!(read_packet(&mut client)[0], 0x90, "SUBACK");
+    let payload = vec![0; 64 * 1024];
+    let mut publish = vec![0x30, 0x83, 0x80, 0x04, 0, 1, b't'];
+    publish.extend(payload);
+    // What the broker cannot send on, it drops and counts in the end.
+    eventually("more than it takes", || {
+        client.write_all(&publish).unwrap();
+        let dropped = Exposition::parse(&broker.get("/metrics").1)
+            .sum("mqtt_publish_dropped_total", &["reason=\"slow_consumer\""]);
+        (dropped > 0.0).then_some(())
+    });
+    client
+}
+
 #[test]
 fn a_client_that_takes_nothing_does_not_hold_the_end() {
     let mut broker = Broker::with_shards(1).set("drain.timeout", "200ms").start();
-    // Neither reads nor closes.
-    let _client = connect(broker.address(), 5, "client");
+    let _client = stuffed_client(&broker);
+    let began = Instant::now();
     broker.terminate();
     assert_eq!(broker.wait().code(), Some(0));
+    // The event loop gives last bytes five seconds of its own.
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_such_a_client() {
+    for delay in ["0s", "10m"] {
+        let mut broker = Broker::with_shards(1).set("drain.timeout", "10m").set("drain.delay", delay).start();
+        let _client = stuffed_client(&broker);
+        broker.terminate();
+        broker.wait_for_log(|line| line["message"] == "stopping");
+        let began = Instant::now();
+        broker.terminate();
+        assert_eq!(broker.wait().code(), Some(0));
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    }
 }
 
 #[test]
@@ -96,8 +133,15 @@ fn the_service_manager_hears_of_start_life_and_end() {
 
 /// Exit code and log of a broker that ends by itself.
 fn refused(command: &mut Command) -> (Option<i32>, String) {
-    let output = command.output().unwrap();
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let log = Log::follow(child.stderr.take().expect("it is piped"));
+    let status = wait_for_end(&mut child);
+    if status.is_none() {
+        child.kill().unwrap();
+    }
+    let status = status.unwrap_or_else(|| panic!("it runs:\n{}", log.text()));
+    log.wait_for(|_| false);
+    (status.code(), log.text())
 }
 
 #[test]

@@ -163,15 +163,21 @@ impl Broker {
 
     /// Waits for the end of the process.
     pub fn wait(&mut self) -> ExitStatus {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
-                return status;
-            }
-            assert!(Instant::now() < until, "it does not end; its log:\n{}", self.log.text());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let status = wait_for_end(&mut self.child);
+        status.unwrap_or_else(|| panic!("it does not end; its log:\n{}", self.log.text()))
     }
+}
+
+/// None: it still runs when patience ends.
+pub fn wait_for_end(child: &mut Child) -> Option<ExitStatus> {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
+        if let Some(status) = child.try_wait().expect("it is our child") {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    None
 }
 
 impl Drop for Broker {
