@@ -97,7 +97,7 @@ impl Shard {
 
     pub(crate) fn on_pubrel(&mut self, id: ConnectionId, ack: &Ack<'_>) -> Flow {
         let Some(session) = self.session_of(id) else { return Flow::End };
-        let known = self.sessions[session as usize].unreleased.remove(&ack.packet_id);
+        let known = self.sessions[session as usize].unreleased.remove(ack.packet_id);
         if known == Some(true)
             && let Some(connection) = self.connection(id)
         {

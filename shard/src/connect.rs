@@ -11,7 +11,7 @@ use crate::inflight::{Inflight, Resend};
 use crate::metrics::{DropReason, EndReason};
 use crate::outputs::{AuthRequest, Move};
 use crate::queue::Queue;
-use crate::session::{Session, Will};
+use crate::session::{HashSeed, Session, UnreleasedIds, Will};
 use crate::shard::{Flow, MEMORY_REFUSE_PERCENT, Shard, TimerKey};
 use crate::{Authentication, Time};
 
@@ -353,8 +353,6 @@ impl Shard {
     }
 
     fn insert_session(&mut self, client_id: &str, connect: &Connect<'_>) -> u32 {
-        let seed = self.config.hash_seed;
-        let maps = || ahash::RandomState::with_seeds(seed, 7, 8, 9);
         let session = Session {
             client_id: client_id.into(),
             client_key: self.placement.client_key(client_id),
@@ -364,8 +362,8 @@ impl Shard {
             is_bridge: connect.is_bridge,
             expiry_ms: 0,
             expires_at: 0,
-            subscriptions: hashbrown::HashMap::with_hasher(maps()),
-            unreleased: hashbrown::HashMap::with_hasher(maps()),
+            subscriptions: hashbrown::HashMap::with_hasher(HashSeed(self.config.hash_seed)),
+            unreleased: UnreleasedIds::default(),
             inflight: Inflight::new(1),
             queue: Queue::default(),
             replays: Default::default(),
@@ -412,7 +410,7 @@ impl Shard {
             .as_ref()
             .map(|rate| Box::new(crate::rate_limit::RateBucket::new(rate, self.now)));
         session.inflight.resume(inflight_max);
-        session.unreleased.values_mut().for_each(|is_current| *is_current = false);
+        session.unreleased.begin_connection();
         session.will = connect.will.as_ref().map(|will| {
             let properties = Will::forwarded(will);
             Box::new(Will {
@@ -779,7 +777,7 @@ impl Shard {
     /// New access rules: they hold for what clients do from now on.
     pub(crate) fn set_access(&mut self, policy: std::sync::Arc<crate::AccessPolicy>) {
         self.access = policy;
-        for (_, session) in self.sessions.iter_mut() {
+        for session in self.sessions.values_mut() {
             session.access = self.access.resolve(&session.client_id, session.user_name.as_deref());
         }
     }

@@ -13,6 +13,7 @@
 
 mod access;
 mod acknowledge;
+mod chunked;
 mod connect;
 mod connection;
 mod envelope;

@@ -123,7 +123,7 @@ impl Shard {
         }
         if publish.qos != QoS::AtMostOnce {
             let is_repeated = publish.qos == QoS::ExactlyOnce
-                && self.sessions[session as usize].unreleased.contains_key(&publish.packet_id);
+                && self.sessions[session as usize].unreleased.contains(publish.packet_id);
             if is_repeated {
                 self.count_received(publish);
                 return self.acknowledge_again(id, session, publish.packet_id);
@@ -255,7 +255,7 @@ impl Shard {
         }
         let is_kept = publish.qos == QoS::ExactlyOnce && !reason.is_error();
         if is_kept {
-            self.sessions[session as usize].unreleased.insert(publish.packet_id, true);
+            self.sessions[session as usize].unreleased.insert(publish.packet_id);
         }
         let Some(connection) = self.connection(id) else { return Flow::End };
         if is_kept || wait.is_some() {
@@ -272,7 +272,7 @@ impl Shard {
 
     /// PUBREC for a QoS 2 message that is known already: it is not delivered again [MQTT-4.3.3-10].
     fn acknowledge_again(&mut self, id: ConnectionId, session: u32, packet_id: u16) -> Flow {
-        let was_current = self.sessions[session as usize].unreleased.insert(packet_id, true) == Some(true);
+        let was_current = self.sessions[session as usize].unreleased.insert(packet_id);
         let Some(connection) = self.connection(id) else { return Flow::End };
         connection.inbound_inflight += !was_current as u32;
         if connection.pending_acks.is_empty() {

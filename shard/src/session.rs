@@ -32,8 +32,47 @@ pub(crate) struct Will {
     pub expiry_s: Option<u32>,
 }
 
-/// Packet ids of QoS 2 messages that were accepted and not yet released; the bool says "on this connection".
-pub(crate) type UnreleasedIds = hashbrown::HashMap<u16, bool, ahash::RandomState>;
+/// Packet ids of QoS 2 messages that were accepted and not yet released. Most clients have none, so it costs a pointer.
+#[derive(Debug, Default)]
+pub(crate) struct UnreleasedIds {
+    /// The bool says "on this connection".
+    ids: Option<Box<hashbrown::HashMap<u16, bool, HashSeed>>>,
+}
+
+impl UnreleasedIds {
+    #[inline]
+    pub fn contains(&self, packet_id: u16) -> bool {
+        self.ids.as_ref().is_some_and(|ids| ids.contains_key(&packet_id))
+    }
+
+    /// The id was used on this connection; true if it was known as such before.
+    pub fn insert(&mut self, packet_id: u16) -> bool {
+        self.ids.get_or_insert_default().insert(packet_id, true) == Some(true)
+    }
+
+    /// None: it was not there. Some: whether it came on this connection.
+    pub fn remove(&mut self, packet_id: u16) -> Option<bool> {
+        self.ids.as_mut()?.remove(&packet_id)
+    }
+
+    /// A new connection begins: none of them is of this one.
+    pub fn begin_connection(&mut self) {
+        self.ids.iter_mut().flat_map(|ids| ids.values_mut()).for_each(|is_current| *is_current = false);
+    }
+}
+
+/// Builds hashers from one seed: a quarter of the size of the hash library's own state, which counts in each session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HashSeed(pub u64);
+
+impl std::hash::BuildHasher for HashSeed {
+    type Hasher = ahash::AHasher;
+
+    #[inline]
+    fn build_hasher(&self) -> ahash::AHasher {
+        ahash::RandomState::with_seeds(self.0, 7, 8, 9).build_hasher()
+    }
+}
 
 pub(crate) struct Session {
     pub client_id: Box<str>,
@@ -49,7 +88,7 @@ pub(crate) struct Session {
     pub expiry_ms: u64,
     /// When it ends, while there is no connection.
     pub expires_at: Time,
-    pub subscriptions: hashbrown::HashMap<Box<str>, Subscription, ahash::RandomState>,
+    pub subscriptions: hashbrown::HashMap<Box<str>, Subscription, HashSeed>,
     pub unreleased: UnreleasedIds,
     pub inflight: Inflight<Outgoing>,
     pub queue: Queue,

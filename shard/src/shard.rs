@@ -9,6 +9,7 @@ use protocol::{DecodeError, DecodeErrorKind, Packet, ReasonCode, Version};
 use slab::Slab;
 
 use crate::access::AccessPolicy;
+use crate::chunked::{ChunkedSlab, ChunkedVec};
 use crate::connection::{Connection, ConnectionId, Frames, Phase, pause};
 use crate::envelope::{Batch, Envelope, MovedConnection};
 use crate::filter_index::{FilterIndex, TopicHasher};
@@ -73,10 +74,10 @@ pub struct Shard {
     pub(crate) hasher: TopicHasher,
     pub(crate) access: Arc<AccessPolicy>,
     pub(crate) publish_rate: Option<RateLimit>,
-    pub(crate) connections: Vec<Option<Connection>>,
+    pub(crate) connections: ChunkedVec<Option<Connection>>,
     free_connections: Vec<u32>,
     generations: Vec<u32>,
-    pub(crate) sessions: Slab<Session>,
+    pub(crate) sessions: ChunkedSlab<Session>,
     /// Counts uses of session slots, so that a late timer does not hit a successor.
     pub(crate) session_epochs: Vec<u32>,
     pub(crate) sessions_by_client_id: hashbrown::HashMap<Box<str>, u32, ahash::RandomState>,
@@ -142,10 +143,10 @@ impl Shard {
             placement: Placement::new(config.placement_key, config.hash_seed, config.shard_count),
             access: config.access.clone(),
             publish_rate: config.client_publish_rate.clone(),
-            connections: Vec::new(),
+            connections: ChunkedVec::new(),
             free_connections: Vec::new(),
             generations: Vec::new(),
-            sessions: Slab::new(),
+            sessions: ChunkedSlab::new(),
             session_epochs: Vec::new(),
             sessions_by_client_id: hashbrown::HashMap::with_hasher(maps()),
             subscriptions: FilterIndex::new(hasher.clone()),

@@ -23,6 +23,7 @@ use super::RuntimeOptions;
 use super::mesh::{ControlRequest, Port, Stop, close_moved};
 use super::ring::{Completion, GENERATION_MASK, Kind, Ring, Token};
 use super::sys;
+use crate::chunked::ChunkedVec;
 use crate::{
     Config, ConnectionId, Envelope, MetricsSnapshot, Move, MovedConnection, Shard, ShardId, TURN_BOUNDS_NS,
     Time,
@@ -106,7 +107,7 @@ pub(super) struct EventLoop {
     ring: Ring,
     port: Port,
     bell: BufferedFile,
-    sockets: Vec<Socket>,
+    sockets: ChunkedVec<Socket>,
     free: Vec<u32>,
     /// The core's slots -> sockets.
     by_slot: Vec<u32>,
@@ -161,7 +162,7 @@ impl EventLoop {
             ring,
             port,
             bell,
-            sockets: Vec::new(),
+            sockets: ChunkedVec::new(),
             free: Vec::new(),
             by_slot: Vec::new(),
             listeners: listeners.into_iter().map(listener).collect(),
