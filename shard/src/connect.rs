@@ -279,6 +279,15 @@ impl Shard {
             writer.bytes(PropertyId::AuthenticationData, data);
         }
         let auth = Auth { reason, properties: Properties::from_wire(&properties) };
+        let Some(connection) = self.connection(id) else { return };
+        if auth.encoded_len(Version::V5) > connection.packet_size_max as usize {
+            // It may not be sent [MQTT-3.1.2-24], and without it the exchange cannot go on.
+            match connection.phase {
+                Phase::Live => self.fail(id, EndReason::PacketTooLarge, ReasonCode::PacketTooLarge),
+                _ => self.refuse_connect(id, ReasonCode::PacketTooLarge),
+            };
+            return;
+        }
         self.metrics.packets_sent[15] += 1;
         self.write(id, |version, out| auth.encode(version, out));
     }

@@ -509,6 +509,11 @@ impl Shard {
         match (packet, phase) {
             (Packet::Connect(connect), Some(Phase::Connecting)) => self.on_connect(id, connect, bytes),
             (Packet::Auth(auth), Some(Phase::Authenticating)) => self.on_auth(id, auth),
+            // The client gives the exchange up.
+            (Packet::Disconnect(_), Some(Phase::Authenticating)) => {
+                self.end_connection(id, EndReason::ClientDisconnect, None);
+                Flow::End
+            }
             // A refusal before CONNACK is a CONNACK or nothing, never a DISCONNECT [MQTT-3.14.0-1].
             _ => self.refuse_connect(id, ReasonCode::ProtocolError),
         }

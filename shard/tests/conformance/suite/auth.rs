@@ -22,6 +22,11 @@ pub fn cases() -> Vec<Case> {
             .with(&[Set::Login])
             .core_only(NEEDS_METHOD),
         case!(an_exchange_may_be_refused).v5("4.12.0-4 3.2.2-7").with(&[Set::Login]).core_only(NEEDS_METHOD),
+        case!(no_auth_exceeds_the_clients_maximum).v5("3.1.2-24").with(&[Set::Login]).core_only(NEEDS_METHOD),
+        case!(a_client_may_leave_during_the_exchange)
+            .v5("3.1.2-30")
+            .with(&[Set::Login])
+            .core_only(NEEDS_METHOD),
         case!(nothing_but_auth_comes_before_connack)
             .v5("3.1.2-30")
             .with(&[Set::Login])
@@ -123,6 +128,25 @@ fn an_exchange_may_be_refused(scene: &mut Scene) {
     expect_auth(&mut client, 0x18, b"question");
     client.write(&auth(0x18, "CHALLENGE", b"wrong answer"));
     client.expect_refusal(ReasonCode::NotAuthorized);
+}
+
+/// The reader looks at every size. An exchange that cannot go on ends.
+fn no_auth_exceeds_the_clients_maximum(scene: &mut Scene) {
+    // AUTH of the exchange has 27 bytes, that of its end 26; CONNACK is larger.
+    let auth_len = 27;
+    let mut client = scene.try_connect(&challenging("CHALLENGE", b"hello").packet_size_max(auth_len - 1));
+    client.expect_refusal(ReasonCode::PacketTooLarge);
+    let mut client = scene.try_connect(&challenging("CHALLENGE", b"hello").packet_size_max(auth_len));
+    expect_auth(&mut client, 0x18, b"question");
+    client.write(&auth(0x18, "CHALLENGE", b"answer"));
+    client.expect_end();
+}
+
+fn a_client_may_leave_during_the_exchange(scene: &mut Scene) {
+    let mut client = scene.try_connect(&challenging("CHALLENGE", b"hello"));
+    expect_auth(&mut client, 0x18, b"question");
+    client.write(&[0xE0, 0]);
+    client.expect_end();
 }
 
 fn nothing_but_auth_comes_before_connack(scene: &mut Scene) {
