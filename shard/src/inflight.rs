@@ -25,6 +25,8 @@ struct Entry<T> {
     phase: Phase,
     /// Still to be repeated on this connection.
     is_due: bool,
+    /// Its PUBLISH was sent on this connection, so its end gives quota back.
+    is_counted: bool,
     /// None from PUBREC on.
     value: Option<T>,
 }
@@ -106,7 +108,13 @@ impl<T> Inflight<T> {
         let packet_id = self.next_id;
         self.next_id = if packet_id == u16::MAX { 1 } else { packet_id + 1 };
         let phase = if qos == QoS::AtLeastOnce { Phase::Publish1 } else { Phase::Publish2 };
-        self.entries.push_back(Entry { packet_id, phase, is_due: false, value: Some(value) });
+        self.entries.push_back(Entry {
+            packet_id,
+            phase,
+            is_due: false,
+            is_counted: true,
+            value: Some(value),
+        });
         self.live += 1;
         self.quota -= 1;
         packet_id
@@ -177,7 +185,8 @@ impl<T> Inflight<T> {
         self.entries[at].phase = Phase::Done;
         self.entries[at].is_due = false;
         self.live -= 1;
-        if self.quota < self.receive_maximum {
+        // A PUBREL that was only repeated took none: its PUBCOMP must not let a PUBLISH too many out [MQTT-3.3.4-9].
+        if self.entries[at].is_counted && self.quota < self.receive_maximum {
             self.quota += 1;
         }
         while self.entries.front().is_some_and(|entry| entry.phase == Phase::Done) {
@@ -198,6 +207,7 @@ impl<T> Inflight<T> {
         self.is_resending = self.live > 0;
         for entry in &mut self.entries {
             entry.is_due = entry.phase != Phase::Done;
+            entry.is_counted = false;
         }
     }
 
@@ -216,6 +226,7 @@ impl<T> Inflight<T> {
                 return None;
             }
             self.quota -= 1;
+            entry.is_counted = true;
         }
         entry.is_due = false;
         self.resend_at += 1;
@@ -285,9 +296,12 @@ mod tests {
         assert_eq!(inflight.next_resend(), None);
         assert!(inflight.is_resending() && !inflight.has_room());
         inflight.on_pubcomp(2).unwrap();
+        assert_eq!(inflight.next_resend(), None, "a repeated PUBREL took no quota");
+        inflight.on_puback(1).unwrap();
         assert_eq!(inflight.next_resend(), Some(Resend::Publish { packet_id: 4, value: &3 }));
         assert_eq!(inflight.next_resend(), None);
-        inflight.on_puback(1).unwrap();
+        inflight.on_pubrec(4, false).unwrap();
+        inflight.on_pubcomp(4).unwrap();
         inflight.on_puback(3).unwrap();
         assert_eq!(inflight.next_resend(), Some(Resend::Publish { packet_id: 5, value: &4 }));
         assert_eq!(inflight.next_resend(), Some(Resend::Publish { packet_id: 6, value: &5 }));
@@ -324,7 +338,8 @@ mod tests {
     /// The plain truth: entries in order, nothing clever.
     #[derive(Default)]
     struct Model {
-        entries: Vec<(u16, Phase, u32, bool)>,
+        /// Id, phase, number, due, counted.
+        entries: Vec<(u16, Phase, u32, bool, bool)>,
         quota: u16,
         maximum: u16,
     }
@@ -335,8 +350,8 @@ mod tests {
         }
 
         fn complete(&mut self, at: usize) {
-            self.entries.remove(at);
-            self.quota = (self.quota + 1).min(self.maximum);
+            let entry = self.entries.remove(at);
+            self.quota = (self.quota + entry.4 as u16).min(self.maximum);
         }
     }
 
@@ -361,7 +376,7 @@ mod tests {
                         let qos = if is_two { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
                         let id = inflight.push(qos, number);
                         prop_assert!(id != 0 && model.find(id).is_none());
-                        model.entries.push((id, if is_two { Phase::Publish2 } else { Phase::Publish1 }, number, false));
+                        model.entries.push((id, if is_two { Phase::Publish2 } else { Phase::Publish1 }, number, false, true));
                         model.quota -= 1;
                     }
                     Op::Ack(i) => if let Some(id) = pick(&model, i) {
@@ -401,13 +416,13 @@ mod tests {
                         inflight.resume(maximum);
                         model.quota = maximum;
                         model.maximum = maximum;
-                        model.entries.iter_mut().for_each(|entry| entry.3 = true);
+                        model.entries.iter_mut().for_each(|entry| (entry.3, entry.4) = (true, false));
                     }
                     Op::Resend => {
                         let due = model.entries.iter_mut().find(|entry| entry.3);
                         let expected = match due {
                             Some(entry) if entry.1 == Phase::Release => { entry.3 = false; Some((entry.0, None)) }
-                            Some(entry) if model.quota > 0 => { model.quota -= 1; entry.3 = false; Some((entry.0, Some(entry.2))) }
+                            Some(entry) if model.quota > 0 => { model.quota -= 1; (entry.3, entry.4) = (false, true); Some((entry.0, Some(entry.2))) }
                             _ => None,
                         };
                         let found = inflight.next_resend().map(|resend| match resend {

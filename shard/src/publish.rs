@@ -42,8 +42,8 @@ enum WaitOrigin {
 /// Where a message came from, for `route`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// A connection that can be made to wait.
-    Publisher,
+    /// A connection that can be made to wait; `has_codes`: its version can be told that the message was not stored.
+    Publisher { has_codes: bool },
     /// A will, `$SYS`, a connection that is gone, another shard: nobody can be made to wait.
     Detached,
     /// Another shard asked us, the owner of its topic, to route it.
@@ -91,7 +91,7 @@ impl Shard {
         let is_memory_tight = self.memory_percent() >= MEMORY_PAUSE_PERCENT;
         let Some(connection) = self.connection(id) else { return Flow::End };
         let session = connection.session;
-        let is_final = connection.is_input_final;
+        let (is_final, has_codes) = (connection.is_input_final, connection.version == Version::V5);
         if is_memory_tight && !is_final {
             return self.pause(id, pause::MEMORY);
         }
@@ -152,7 +152,10 @@ impl Shard {
             is_fleeting: publish.message_expiry == Some(0),
         };
         let wait = self.open_wait(&message, WaitOrigin::Connection(id));
-        let origin = if is_final { Origin::Detached } else { Origin::Publisher };
+        let origin = match is_final {
+            true => Origin::Detached,
+            false => Origin::Publisher { has_codes },
+        };
         let routed = self.route(&message, origin, wait);
         let is_waiting = self.close_wait(wait);
         self.properties_scratch = scratch;
@@ -374,7 +377,7 @@ impl Shard {
             }
             remote = self.routes.interested(message.topic, hash);
             if !remote.is_empty()
-                && origin == Origin::Publisher
+                && matches!(origin, Origin::Publisher { .. })
                 && message.qos != QoS::AtMostOnce
                 && remote.iter().any(|shard| self.is_congested(shard))
             {
@@ -383,8 +386,8 @@ impl Shard {
         }
         if message.retain {
             // Told only where the publisher is here and its version has a code for it.
-            if !self.store_retained(message) && origin == Origin::Publisher && message.qos != QoS::AtMostOnce
-            {
+            let can_tell = origin == Origin::Publisher { has_codes: true } && message.qos != QoS::AtMostOnce;
+            if !self.store_retained(message) && can_tell {
                 return Routed::RetainedFull;
             }
         }
@@ -436,7 +439,8 @@ impl Shard {
         origin: Origin,
         wait: Option<u32>,
     ) -> Routed {
-        if self.is_congested(owner) && origin == Origin::Publisher && message.qos != QoS::AtMostOnce {
+        let can_wait = matches!(origin, Origin::Publisher { .. }) && message.qos != QoS::AtMostOnce;
+        if can_wait && self.is_congested(owner) {
             return Routed::Congested;
         }
         let instructions = Instructions { store: message.retain, route: true, ..Default::default() };

@@ -341,6 +341,14 @@ impl Peer {
         self.expect_silence();
     }
 
+    /// The next packet is a delivery with RETAIN and this payload; acknowledged.
+    #[track_caller]
+    pub fn expect_retained(&mut self, text: &str) {
+        let message = self.expect_message();
+        assert_eq!((message.text(), message.retain), (text, true), "{message:?}");
+        self.acknowledge(&message);
+    }
+
     /// All deliveries that come, acknowledged to the end.
     pub fn take_messages(&mut self) -> Vec<Message> {
         let mut messages = vec![];

@@ -2,11 +2,13 @@
 //! happen; each has its cases here, named by its id, one file for each chapter of the list.
 
 mod connect;
+mod publish;
+mod retained;
 mod takeover;
 mod will;
 
 use super::case::Case;
 
 pub fn cases() -> Vec<Case> {
-    [connect::cases(), takeover::cases(), will::cases()].concat()
+    [connect::cases(), publish::cases(), retained::cases(), takeover::cases(), will::cases()].concat()
 }
