@@ -150,7 +150,7 @@ const RECYCLED_CAPACITY: usize = 4096;
 const SPARE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 impl MessageStore {
-    /// Stores a copy with no references yet; `retain` it for each entry that names it.
+    /// Stores a copy with one reference, the caller's: `retain` it for each entry that names it, then `release` it.
     pub fn insert(&mut self, message: &Message<'_>) -> MessageRef {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Stored::default());
@@ -159,6 +159,7 @@ impl MessageStore {
         let slot = &mut self.slots[index as usize];
         self.spare_bytes -= slot.frame.capacity();
         message.write(Instructions::default(), &mut slot.frame);
+        slot.references = 1;
         self.bytes += slot.frame.len() as u64;
         self.count += 1;
         index
@@ -181,13 +182,6 @@ impl MessageStore {
         debug_assert!(slot.references > 0, "released more often than retained");
         slot.references -= 1;
         if slot.references == 0 {
-            self.free_slot(index);
-        }
-    }
-
-    /// Frees a message that nobody retained after all.
-    pub fn release_unused(&mut self, index: MessageRef) {
-        if index != NO_MESSAGE && self.slots[index as usize].references == 0 {
             self.free_slot(index);
         }
     }
@@ -268,14 +262,13 @@ mod tests {
         let mut store = MessageStore::default();
         let first = store.insert(&message("a", b"1"));
         store.retain(first);
-        store.retain(first);
         store.release(first);
         assert_eq!(store.get(first).payload, b"1");
         store.release(first);
         assert_eq!((store.count(), store.bytes()), (0, 0));
         let second = store.insert(&message("b", b"2"));
         assert_eq!(second, first, "the slot is used again");
-        store.release_unused(second);
+        store.release(second);
         assert_eq!(store.count(), 0);
     }
 

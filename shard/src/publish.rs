@@ -591,7 +591,7 @@ impl Shard {
                     }
                 };
             }
-            self.messages.release_unused(stored);
+            self.messages.release(stored);
             self.frames = frames;
         }
         self.matches = matches;
@@ -818,6 +818,8 @@ impl Shard {
         for at in 0..self.sessions[session as usize].groups.len() {
             let group = self.sessions[session as usize].groups[at];
             self.drain_group(group);
+            // Messages that wait on other shards come when they hear that there is room again.
+            self.groups.mark(group);
         }
     }
 

@@ -143,6 +143,7 @@ impl Shard {
                     true => Err(Refusal::NoRoom),
                     false => self.send_now(session, id, &message, copy, &mut stored, &mut frames),
                 };
+                self.messages.release(stored);
                 match result {
                     Ok(()) => {}
                     Err(Refusal::TooLarge) => self.metrics.dropped(copy.qos, DropReason::TooLarge),

@@ -260,7 +260,7 @@ impl Shard {
         for group in &matched {
             let mut stored = NO_MESSAGE;
             is_matched |= self.share_to(*group, message, true, &mut stored, wait, is_refused);
-            self.messages.release_unused(stored);
+            self.messages.release(stored);
         }
         self.matched_groups = matched;
         is_matched
@@ -281,7 +281,7 @@ impl Shard {
         };
         let mut stored = NO_MESSAGE;
         self.share_to(group, message, false, &mut stored, wait, is_refused);
-        self.messages.release_unused(stored);
+        self.messages.release(stored);
     }
 
     /// `picks_shard`: the message was published here, so any shard may get it; otherwise this shard was picked.

@@ -4,11 +4,31 @@
 mod connect;
 mod publish;
 mod retained;
+mod shared;
+mod subscribe;
 mod takeover;
 mod will;
 
 use super::case::Case;
 
 pub fn cases() -> Vec<Case> {
-    [connect::cases(), publish::cases(), retained::cases(), takeover::cases(), will::cases()].concat()
+    [
+        connect::cases(),
+        publish::cases(),
+        retained::cases(),
+        shared::cases(),
+        subscribe::cases(),
+        takeover::cases(),
+        will::cases(),
+    ]
+    .concat()
+}
+
+/// Processor time of this thread.
+pub(crate) fn cpu_time() -> std::time::Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` outlives the call, which fills it.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    assert_eq!(result, 0, "the clock exists");
+    std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
