@@ -83,6 +83,12 @@ impl Scene {
         self.driver.borrow().slack_ms()
     }
 
+    /// The first where cases with large numbers take them in full: in one of the runs, so that all of them together stay
+    /// short. The second elsewhere.
+    pub fn full_or<T>(&self, full: T, other: T) -> T {
+        if self.is_v5() && self.shards() > 1 { full } else { other }
+    }
+
     pub fn is_v5(&self) -> bool {
         self.version == Version::V5
     }

@@ -166,7 +166,8 @@ fn acks_for_unknown_ids(scene: &mut Scene) {
 
 fn acks_of_the_wrong_kind(scene: &mut Scene) {
     let mut publisher = scene.connect("publisher");
-    let wrong: [(u8, fn(&mut Peer, u16)); 4] = [
+    type Answer = fn(&mut Peer, u16);
+    let wrong: [(u8, Answer); 4] = [
         (2, |peer, id| peer.puback(id)),
         (1, |peer, id| peer.pubrec(id)),
         (1, |peer, id| peer.pubcomp(id)),
@@ -259,10 +260,14 @@ fn receive_maximum_of_the_server(scene: &mut Scene) {
     let mut publisher = scene.try_connect(&id("publisher"));
     assert_eq!(publisher.expect_connack_number(PropertyId::ReceiveMaximum), Some(5));
     publisher.write(&many(scene, 2, 5));
-    (1..=5).for_each(|packet_id| drop(publisher.expect_pubrec(packet_id)));
+    for packet_id in 1..=5 {
+        publisher.expect_pubrec(packet_id);
+    }
     // Again the same ones: nothing new.
     publisher.write(&many(scene, 2, 5));
-    (1..=5).for_each(|packet_id| drop(publisher.expect_pubrec(packet_id)));
+    for packet_id in 1..=5 {
+        publisher.expect_pubrec(packet_id);
+    }
     publisher.pubrel(3);
     publisher.expect_pubcomp(3);
     publisher.send_publish(&message("t", "m").qos(2).packet_id(6));
@@ -272,13 +277,17 @@ fn receive_maximum_of_the_server(scene: &mut Scene) {
 
     let mut publisher = scene.connect("publisher");
     publisher.write(&many(scene, 2, 6));
-    (1..=5).for_each(|packet_id| drop(publisher.expect_pubrec(packet_id)));
+    for packet_id in 1..=5 {
+        publisher.expect_pubrec(packet_id);
+    }
     publisher.expect_disconnect(ReasonCode::ReceiveMaximumExceeded);
 
     // QoS 1 is free as soon as its PUBACK is written, read or not.
     let mut publisher = scene.connect("publisher");
     publisher.write(&many(scene, 1, 50));
-    (1..=50).for_each(|packet_id| drop(publisher.expect_puback(packet_id)));
+    for packet_id in 1..=50 {
+        publisher.expect_puback(packet_id);
+    }
 }
 
 fn receive_maximum_counts_what_storage_holds_back(scene: &mut Scene) {
@@ -478,7 +487,9 @@ fn properties_are_forwarded(scene: &mut Scene) {
         let outgoing = message("t", b"\0bytes\xFF").qos(2).properties(|w| {
             w.user_property("first", "0");
             w.str(PropertyId::ResponseTopic, "answers/here").bytes(PropertyId::CorrelationData, &correlation);
-            pairs.iter().for_each(|(name, value)| drop(w.user_property(name, value)));
+            for (name, value) in &pairs {
+                w.user_property(name, value);
+            }
             w.u8(PropertyId::PayloadFormatIndicator, 0).str(PropertyId::ContentType, "text/plain")
         });
         assert_eq!(publisher.publish_message(&outgoing), 0);
@@ -610,15 +621,13 @@ fn acks_out_of_order_free_places(scene: &mut Scene) {
     }
     let mut in_flight: Vec<Message> = (0..10).map(|_| reader.expect_message()).collect();
     reader.expect_silence();
-    let mut seen = 10;
     // The middle first, then the last, then the first.
-    for turn in 0..30 {
+    for turn in 0..30usize {
         let at = [in_flight.len() / 2, in_flight.len() - 1, 0][turn % 3];
         let acked = in_flight.remove(at);
         reader.puback(acked.packet_id);
         let next = reader.expect_message();
-        assert_eq!(next.text(), seen.to_string());
-        seen += 1;
+        assert_eq!(next.text(), (10 + turn).to_string());
         assert!(in_flight.iter().all(|message| message.packet_id != next.packet_id));
         in_flight.push(next);
     }
@@ -627,6 +636,7 @@ fn acks_out_of_order_free_places(scene: &mut Scene) {
 }
 
 fn ids_do_not_collide_at_the_wrap(scene: &mut Scene) {
+    let batches = scene.full_or(133, 3);
     let options = || id("reader").kept();
     let mut reader = scene.reconnect(&options(), false);
     reader.subscribe("t", 1);
@@ -636,7 +646,7 @@ fn ids_do_not_collide_at_the_wrap(scene: &mut Scene) {
     // The first one stays unacknowledged while all the other ids go by.
     let first = reader.expect_message();
     let mut count = 1;
-    for _ in 0..132 {
+    for _ in 1..batches {
         publisher.take_packets();
         publisher.write(&batch(scene));
         for message in reader.take_messages() {
@@ -644,7 +654,7 @@ fn ids_do_not_collide_at_the_wrap(scene: &mut Scene) {
             count += 1;
         }
     }
-    assert!(count > 65_000, "{count}");
+    assert!(count > 65_000 || batches < 133, "{count}");
     reader.cut();
     let mut reader = scene.reconnect(&options(), true);
     let again = reader.expect_message();
@@ -652,7 +662,7 @@ fn ids_do_not_collide_at_the_wrap(scene: &mut Scene) {
     reader.puback(again.packet_id);
     // Now the ring is open again.
     let rest = reader.take_messages().len();
-    assert_eq!(count + rest, 133 * 500);
+    assert_eq!(count + rest, batches * 500);
 }
 
 fn receive_maximum_shrinks(scene: &mut Scene) {

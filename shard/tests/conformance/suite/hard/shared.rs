@@ -144,7 +144,9 @@ fn member_leaves_with_qos_1_unacknowledged(scene: &mut Scene) {
         let mut leaver = scene.reconnect(&options, false);
         leaver.subscribe("$share/g/t", 1);
         let mut publisher = scene.connect("publisher");
-        (0..3).for_each(|number| drop(publisher.publish("t", &number.to_string(), 1)));
+        for number in 0..3 {
+            publisher.publish("t", &number.to_string(), 1);
+        }
         let begun: Vec<Message> = (0..3).map(|_| leaver.expect_message()).collect();
         let mut other = scene.subscriber("other", "$share/g/t", 1);
         leaver.cut();
@@ -175,7 +177,9 @@ fn member_leaves_with_qos_2_in_flight(scene: &mut Scene) {
         let mut leaver = scene.reconnect(&options(), false);
         leaver.subscribe("$share/g/t", 2);
         let mut publisher = scene.connect("publisher");
-        (0..3).for_each(|number| drop(publisher.publish("t", &number.to_string(), 2)));
+        for number in 0..3 {
+            publisher.publish("t", &number.to_string(), 2);
+        }
         let begun: Vec<Message> = (0..3).map(|_| leaver.expect_message()).collect();
         let mut other = scene.subscriber("other", "$share/g/t", 2);
         leaver.pubrec(begun[1].packet_id);
@@ -259,7 +263,9 @@ fn last_member_unsubscribes(scene: &mut Scene) {
             member.cut();
             members.push(name);
         }
-        (0..20).for_each(|number| drop(publisher.publish("t", &number.to_string(), 1)));
+        for number in 0..20 {
+            publisher.publish("t", &number.to_string(), 1);
+        }
         assert_eq!(scene.figure(|m| m.queue_messages), 20);
         for name in members {
             scene.connect(name).disconnect();
@@ -274,7 +280,9 @@ fn last_member_unsubscribes(scene: &mut Scene) {
     // By UNSUBSCRIBE, with a window that lets the rest wait.
     let mut member = scene.connect_with(&id("c").receive_maximum(1));
     member.subscribe("$share/g/t", 1);
-    (0..5).for_each(|number| drop(publisher.publish("t", &number.to_string(), 1)));
+    for number in 0..5 {
+        publisher.publish("t", &number.to_string(), 1);
+    }
     member.unsubscribe(&["$share/g/t"]);
     assert_eq!(scene.figure(|m| m.queue_messages), 0);
     let begun = member.expect_message();

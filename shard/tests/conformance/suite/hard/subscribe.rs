@@ -265,7 +265,7 @@ fn unsubscribe_while_deliveries_wait(scene: &mut Scene) {
 }
 
 fn a_hundred_thousand_subscriptions(scene: &mut Scene) {
-    const COUNT: usize = 100_000;
+    let many = scene.full_or(100_000, 10_000);
     let figures = |scene: &mut Scene| {
         (
             scene.figure(|m| m.subscriptions),
@@ -283,22 +283,24 @@ fn a_hundred_thousand_subscriptions(scene: &mut Scene) {
     };
     let fill = |scene: &mut Scene| {
         let mut peer = scene.reconnect(&options(), false);
-        let names: Vec<String> = (0..COUNT).map(name).collect();
+        let names: Vec<String> = (0..many).map(name).collect();
         for chunk in names.chunks(1000) {
             let filters: Vec<_> = chunk.iter().map(|filter| (filter.as_str(), at(1))).collect();
             assert_eq!(peer.subscribe_all(&filters, &[]), [1; 1000]);
         }
-        // One more is too many.
-        let code = if scene.is_v5() { 0x97 } else { 0x80 };
-        assert_eq!(peer.subscribe_all(&[("more", at(1))], &[]), [code]);
+        if many == 100_000 {
+            // One more is too many.
+            let code = if scene.is_v5() { 0x97 } else { 0x80 };
+            assert_eq!(peer.subscribe_all(&[("more", at(1))], &[]), [code]);
+        }
         peer
     };
     // Ended by: a clean start, the expiry, an administrator.
     let first = fill(scene);
     drop(first);
     let mut second = scene.reconnect(&options(), true);
-    publisher.publish("many/77777/x", "deep", 1);
-    publisher.publish("many/99998", "exact", 1);
+    publisher.publish("many/7777/x", "deep", 1);
+    publisher.publish("many/9998", "exact", 1);
     second.expect_texts(&["deep", "exact"]);
     scene.reconnect(&id("many"), false).disconnect();
     assert_eq!(figures(scene), before, "cleaned");
