@@ -119,6 +119,13 @@ fn control_group_directories(controller: &str) -> Vec<PathBuf> {
     directories
 }
 
+/// Keeps the allocator's memory in pages of 4 KiB. With transparent huge pages every size of block begins with 2 MiB: a
+/// broker of 10,000 idle clients was twice as large, and not faster.
+pub fn use_small_pages() {
+    // SAFETY: no pointer is passed. Where the kernel refuses, memory is what it was.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

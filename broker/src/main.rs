@@ -29,7 +29,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EXIT_CODE_REFUSED: u8 = 3;
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    machine::use_small_pages();
+    match command {
         Command::Serve(arguments) => with_config(arguments, serve),
         Command::Config(ConfigCommand::Check(arguments)) => with_config(arguments, |_| ExitCode::SUCCESS),
         Command::Config(ConfigCommand::Print { arguments, origin }) => {
