@@ -114,8 +114,9 @@ pub(super) struct EventLoop {
     listeners: Vec<Listener>,
     /// Sockets that may need a receive at the end of the turn.
     to_receive: Vec<u32>,
-    /// Sockets whose peer ended; closed after the outputs, which may still have last bytes for them.
-    ended: Vec<u32>,
+    /// Sockets whose peer ended, with their generation; closed after the outputs, which may still have last bytes for
+    /// them, or may have closed them and given their place to a successor.
+    ended: Vec<(u32, u32)>,
     /// Accepted in this turn: listener, socket.
     accepted: Vec<(u16, OwnedFd)>,
     completions: Vec<Completion>,
@@ -467,7 +468,7 @@ impl EventLoop {
         match socket.state {
             State::Open => {
                 self.shard.on_closed(socket.id);
-                self.ended.push(index as u32);
+                self.ended.push((index as u32, socket.generation));
             }
             State::Lingering => socket.state = State::Ending,
             // A moving socket's end is seen again by the shard that it goes to; the others end when they are done.
@@ -610,8 +611,9 @@ impl EventLoop {
     fn close_ended(&mut self) -> usize {
         let mut ended = std::mem::take(&mut self.ended);
         let count = ended.len();
-        for index in ended.drain(..) {
-            if matches!(self.sockets[index as usize].state, State::Open) {
+        for (index, generation) in ended.drain(..) {
+            let socket = &self.sockets[index as usize];
+            if socket.generation == generation && matches!(socket.state, State::Open) {
                 self.abort(index as usize);
             }
         }
