@@ -98,7 +98,7 @@ impl Shard {
     pub(crate) fn on_pubrel(&mut self, id: ConnectionId, ack: &Ack<'_>) -> Flow {
         let Some(session) = self.session_of(id) else { return Flow::End };
         let known = self.sessions[session as usize].unreleased.remove(ack.packet_id);
-        if known == Some(true)
+        if known.is_some_and(|unreleased| unreleased.is_current)
             && let Some(connection) = self.connection(id)
         {
             connection.inbound_inflight = connection.inbound_inflight.saturating_sub(1);

@@ -336,7 +336,9 @@ impl Shard {
             self.metrics.session_takeovers += 1;
             if connect.clean_start {
                 // The session ends with the takeover: its will does not wait.
+                let was_persistent = self.sessions[existing as usize].is_persistent();
                 self.sessions[existing as usize].expiry_ms = 0;
+                self.count_persistent(was_persistent, false);
             }
             self.end_connection(first, EndReason::Takeover, Some(ReasonCode::SessionTakenOver));
         }
@@ -380,6 +382,7 @@ impl Shard {
             will_at: None,
             access: self.access.resolve(client_id, connect.user_name),
             publish_rate: None,
+            direct: Default::default(),
             match_epoch: 0,
             match_index: 0,
             groups: Vec::new(),
@@ -574,7 +577,7 @@ impl Shard {
                 return self.fail(id, EndReason::ProtocolError, ReasonCode::ProtocolError);
             }
             self.sessions[session as usize].expiry_ms = expiry_s.min(limits_max) as u64 * 1000;
-            self.count_persistent(was_persistent, expiry_s > 0);
+            self.count_persistent(was_persistent, self.sessions[session as usize].is_persistent());
         }
         if disconnect.reason == ReasonCode::Success {
             self.sessions[session as usize].will = None;

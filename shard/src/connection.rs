@@ -41,6 +41,8 @@ pub(crate) struct PendingAck {
     pub packet_id: u16,
     pub qos: QoS,
     pub reason: ReasonCode,
+    /// The packet id is in use until PUBREL.
+    pub is_kept: bool,
     /// Key of `Shard::waits`; None when it may leave.
     pub wait: Option<u32>,
 }

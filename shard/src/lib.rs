@@ -53,7 +53,7 @@ pub use outputs::{Append, AuthRequest, Move, Outputs};
 pub use placement::BUCKET_COUNT;
 pub use rate_limit::RateLimit;
 pub use routes::SHARDS_MAX;
-pub use shard::Shard;
+pub use shard::{Held, Shard};
 
 /// Milliseconds of one monotonic clock that all shards of a process share; 0 is the start of the process.
 pub type Time = u64;

@@ -33,8 +33,9 @@ pub(crate) struct Wait {
 
 #[derive(Clone, Copy, Debug)]
 enum WaitOrigin {
-    /// The publisher's connection; its `PendingAck` names this wait.
-    Connection(ConnectionId),
+    /// The publisher: the `PendingAck` of its connection names this wait, at QoS 2 its session (with the epoch of its
+    /// slot) does too.
+    Publisher { connection: ConnectionId, session: u32, epoch: u32, packet_id: u16 },
     /// The shard where it was published, and the ticket that it wants back.
     Shard(ShardId, u32),
 }
@@ -42,10 +43,10 @@ enum WaitOrigin {
 /// Where a message came from, for `route`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// A connection that can be made to wait; `has_codes`: its version can be told that the message was not stored.
-    Publisher { has_codes: bool },
-    /// A will, `$SYS`, a connection that is gone, another shard: nobody can be made to wait.
-    Detached,
+    /// A session whose connection can be made to wait.
+    Publisher(u32),
+    /// A session whose connection is gone (its will, its last bytes): nobody can be made to wait.
+    Detached(u32),
     /// Another shard asked us, the owner of its topic, to route it.
     Owner,
 }
@@ -72,14 +73,44 @@ pub(crate) enum Refusal {
     TooLarge,
 }
 
-/// How long messages of a topic follow its retained ones by way of the owner; far above the time in a lane.
+/// How long after the last message that went one way (by the owner of the topic, or directly) a client's messages to
+/// a topic keep to it; far above the time in a lane.
 const ORDERED_TOPIC_MS: Time = 5_000;
-/// Topics remembered for that; above, the oldest knowledge is dropped as a whole.
+/// Topics (of one client each) remembered for that; above, the oldest knowledge is dropped as a whole.
 const ORDERED_TOPICS_MAX: usize = 100_000;
 /// Message bytes for one shard in one turn from which publishers are stopped until the next.
 const TURN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The same for messages of whose publisher nothing can be asked: dropped and counted above.
 const DETACHED_TURN_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Topics that a session's messages have lately gone to other shards for without the detour by the owner; a bit for
+/// many topics, so it may say yes in vain. Small, because every session has one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DirectTopics {
+    bits: u32,
+    /// Of the last message, in seconds.
+    at_s: u32,
+}
+
+impl DirectTopics {
+    #[inline]
+    fn note(&mut self, hash: u64, now: Time) {
+        if !self.is_young(now) {
+            self.bits = 0;
+        }
+        self.bits |= 1 << (hash & 31);
+        self.at_s = (now / 1000) as u32;
+    }
+
+    fn is_recent(&self, hash: u64, now: Time) -> bool {
+        self.is_young(now) && self.bits & 1 << (hash & 31) != 0
+    }
+
+    #[inline]
+    fn is_young(&self, now: Time) -> bool {
+        (now / 1000) as u32 - self.at_s <= (ORDERED_TOPIC_MS / 1000) as u32
+    }
+}
 
 impl Shard {
     /// A PUBLISH of a client.
@@ -91,7 +122,7 @@ impl Shard {
         let is_memory_tight = self.memory_percent() >= MEMORY_PAUSE_PERCENT;
         let Some(connection) = self.connection(id) else { return Flow::End };
         let session = connection.session;
-        let (is_final, has_codes) = (connection.is_input_final, connection.version == Version::V5);
+        let is_final = connection.is_input_final;
         if is_memory_tight && !is_final {
             return self.pause(id, pause::MEMORY);
         }
@@ -151,11 +182,11 @@ impl Shard {
             expires_at: publish.message_expiry.map_or(NEVER, |s| self.now + s as Time * 1000),
             is_fleeting: publish.message_expiry == Some(0),
         };
-        let wait = self.open_wait(&message, WaitOrigin::Connection(id));
-        let origin = match is_final {
-            true => Origin::Detached,
-            false => Origin::Publisher { has_codes },
-        };
+        let epoch = self.session_epochs[session as usize];
+        let publisher =
+            WaitOrigin::Publisher { connection: id, session, epoch, packet_id: publish.packet_id };
+        let wait = self.open_wait(&message, publisher);
+        let origin = if is_final { Origin::Detached(session) } else { Origin::Publisher(session) };
         let routed = self.route(&message, origin, wait);
         let is_waiting = self.close_wait(wait);
         self.properties_scratch = scratch;
@@ -256,9 +287,11 @@ impl Shard {
         if publish.qos == QoS::AtMostOnce {
             return Flow::Continue;
         }
-        let is_kept = publish.qos == QoS::ExactlyOnce && !reason.is_error();
+        let is_v5 = self.sessions[session as usize].version == Version::V5;
+        // 3.x cannot be told of a refusal: for it the exchange goes on as if it were none.
+        let is_kept = publish.qos == QoS::ExactlyOnce && !(is_v5 && reason.is_error());
         if is_kept {
-            self.sessions[session as usize].unreleased.insert(publish.packet_id);
+            self.sessions[session as usize].unreleased.insert(publish.packet_id, wait);
         }
         let Some(connection) = self.connection(id) else { return Flow::End };
         if is_kept || wait.is_some() {
@@ -267,7 +300,7 @@ impl Shard {
         if wait.is_none() && connection.pending_acks.is_empty() {
             self.write_publish_ack(id, publish.qos, publish.packet_id, reason);
         } else {
-            let ack = PendingAck { packet_id: publish.packet_id, qos: publish.qos, reason, wait };
+            let ack = PendingAck { packet_id: publish.packet_id, qos: publish.qos, reason, is_kept, wait };
             connection.pending_acks.push_back(ack);
         }
         Flow::Continue
@@ -275,14 +308,29 @@ impl Shard {
 
     /// PUBREC for a QoS 2 message that is known already: it is not delivered again [MQTT-4.3.3-10].
     fn acknowledge_again(&mut self, id: ConnectionId, session: u32, packet_id: u16) -> Flow {
-        let was_current = self.sessions[session as usize].unreleased.insert(packet_id);
+        let Some(unreleased) = self.sessions[session as usize].unreleased.get_mut(packet_id) else {
+            return Flow::Continue;
+        };
+        let was_current = std::mem::replace(&mut unreleased.is_current, true);
+        let wait = unreleased.wait;
+        if let Some(Wait { origin: WaitOrigin::Publisher { connection, .. }, .. }) =
+            wait.and_then(|key| self.waits.get_mut(key as usize))
+        {
+            // It came on an earlier connection; this one is told when it is stored.
+            *connection = id;
+        }
         let Some(connection) = self.connection(id) else { return Flow::End };
         connection.inbound_inflight += !was_current as u32;
-        if connection.pending_acks.is_empty() {
+        if wait.is_none() && connection.pending_acks.is_empty() {
             self.write_publish_ack(id, QoS::ExactlyOnce, packet_id, ReasonCode::Success);
         } else if !connection.pending_acks.iter().any(|ack| ack.packet_id == packet_id) {
-            let ack =
-                PendingAck { packet_id, qos: QoS::ExactlyOnce, reason: ReasonCode::Success, wait: None };
+            let ack = PendingAck {
+                packet_id,
+                qos: QoS::ExactlyOnce,
+                reason: ReasonCode::Success,
+                is_kept: true,
+                wait,
+            };
             connection.pending_acks.push_back(ack);
         }
         Flow::Continue
@@ -320,12 +368,17 @@ impl Shard {
         }
         match self.waits.remove(key as usize).origin {
             WaitOrigin::Shard(shard, ticket) => self.receipts[shard as usize].push(ticket),
-            WaitOrigin::Connection(id) => {
+            WaitOrigin::Publisher { connection: id, session, epoch, packet_id } => {
+                if self.is_session(session, epoch)
+                    && let Some(unreleased) = self.sessions[session as usize].unreleased.get_mut(packet_id)
+                    && unreleased.wait == Some(key)
+                {
+                    unreleased.wait = None;
+                }
                 let Some(connection) = self.connection(id) else { return };
                 for ack in connection.pending_acks.iter_mut().filter(|ack| ack.wait == Some(key)) {
                     ack.wait = None;
-                    connection.inbound_inflight -=
-                        (ack.qos == QoS::AtLeastOnce || ack.reason.is_error()) as u32;
+                    connection.inbound_inflight -= !ack.is_kept as u32;
                 }
                 self.flush_acks(id);
             }
@@ -370,24 +423,33 @@ impl Shard {
     /// Chooses where the message goes and takes it there.
     pub(crate) fn route(&mut self, message: &Message<'_>, origin: Origin, wait: Option<u32>) -> Routed {
         let hash = self.hasher.hash(message.topic);
+        let can_wait = matches!(origin, Origin::Publisher(_)) && message.qos != QoS::AtMostOnce;
         let mut remote = crate::routes::ShardSet::default();
+        let mut keeper = None;
         if self.config.shard_count > 1 {
             if let Some(owner) = self.ordering_owner(message, hash, origin) {
-                return self.route_by_owner(owner, message, origin, wait);
+                return self.route_by_owner(owner, message, can_wait, wait);
             }
             remote = self.routes.interested(message.topic, hash);
-            if !remote.is_empty()
-                && matches!(origin, Origin::Publisher { .. })
-                && message.qos != QoS::AtMostOnce
-                && remote.iter().any(|shard| self.is_congested(shard))
-            {
+            keeper = Some(self.placement.retained_owner(hash)).filter(|k| message.retain && *k != self.id);
+            if can_wait && remote.iter().chain(keeper).any(|shard| self.is_congested(shard)) {
                 return Routed::Congested;
             }
+            if let (Origin::Publisher(session) | Origin::Detached(session), false) =
+                (origin, remote.is_empty())
+            {
+                self.sessions[session as usize].direct.note(hash, self.now);
+            }
         }
-        if message.retain {
+        if message.retain && keeper.is_none() && !self.store_retained(message) {
             // Told only where the publisher is here and its version has a code for it.
-            let can_tell = origin == Origin::Publisher { has_codes: true } && message.qos != QoS::AtMostOnce;
-            if !self.store_retained(message) && can_tell {
+            let can_be_told = match origin {
+                Origin::Publisher(session) => {
+                    can_wait && self.sessions[session as usize].version == Version::V5
+                }
+                Origin::Detached(_) | Origin::Owner => false,
+            };
+            if can_be_told {
                 return Routed::RetainedFull;
             }
         }
@@ -398,7 +460,11 @@ impl Shard {
         }
         for shard in remote.iter() {
             is_matched = true;
-            self.forward(shard, message, Instructions::default(), wait);
+            let instructions = Instructions { store: keeper == Some(shard), ..Default::default() };
+            self.forward(shard, message, instructions, wait);
+        }
+        if let Some(keeper) = keeper.filter(|keeper| !remote.contains(*keeper)) {
+            self.forward(keeper, message, Instructions { store: true, ..Default::default() }, wait);
         }
         if !is_matched {
             self.metrics.dropped(message.qos, DropReason::NoSubscriber);
@@ -407,28 +473,33 @@ impl Shard {
     }
 
     /// The shard that orders this message, if it is another one: messages with RETAIN go by the owner of their topic,
-    /// so that all subscribers see the same last one, and what the shard publishes to that topic soon after follows
-    /// them on the same way, so that it does not overtake.
+    /// so that all subscribers see the same last one, and what the same client publishes to that topic soon after
+    /// follows them on the same way, so that it does not overtake. For the same reason a message with RETAIN does not
+    /// take that way when the client's messages to the topic have lately gone to other shards directly.
     fn ordering_owner(&mut self, message: &Message<'_>, hash: u64, origin: Origin) -> Option<ShardId> {
-        if origin == Origin::Owner || (!message.retain && self.ordered_topics.is_empty()) {
+        let (Origin::Publisher(session) | Origin::Detached(session)) = origin else { return None };
+        if !message.retain && self.ordered_topics.is_empty() {
             return None;
         }
         let owner = self.placement.retained_owner(hash);
         if owner == self.id {
             return None;
         }
-        if message.retain {
-            if self.ordered_topics.len() >= ORDERED_TOPICS_MAX {
-                self.ordered_topics.clear();
+        let key = hash ^ message.publisher.rotate_left(17);
+        let since = self.ordered_topics.get(&key).copied();
+        let is_ordered = since.is_some_and(|since| self.now - since <= ORDERED_TOPIC_MS);
+        if !is_ordered {
+            if since.is_some() {
+                self.ordered_topics.remove(&key);
             }
-            self.ordered_topics.insert(hash, self.now);
-            return Some(owner);
+            if !message.retain || self.sessions[session as usize].direct.is_recent(hash, self.now) {
+                return None;
+            }
         }
-        let since = *self.ordered_topics.get(&hash)?;
-        if self.now - since > ORDERED_TOPIC_MS {
-            self.ordered_topics.remove(&hash);
-            return None;
+        if self.ordered_topics.len() >= ORDERED_TOPICS_MAX {
+            self.ordered_topics.clear();
         }
+        self.ordered_topics.insert(key, self.now);
         Some(owner)
     }
 
@@ -436,10 +507,9 @@ impl Shard {
         &mut self,
         owner: ShardId,
         message: &Message<'_>,
-        origin: Origin,
+        can_wait: bool,
         wait: Option<u32>,
     ) -> Routed {
-        let can_wait = matches!(origin, Origin::Publisher { .. }) && message.qos != QoS::AtMostOnce;
         if can_wait && self.is_congested(owner) {
             return Routed::Congested;
         }
@@ -500,6 +570,9 @@ impl Shard {
             } else if instructions.group != 0 {
                 self.share_by_key(instructions.group, &message, wait, &mut is_refused);
             } else {
+                if instructions.store {
+                    self.store_retained(&message);
+                }
                 let hash = self.hasher.hash(message.topic);
                 self.deliver(&message, hash, wait, &mut is_refused);
             }
@@ -570,7 +643,7 @@ impl Shard {
                 let session = &self.sessions[subscriber.session as usize];
                 let sent = match session.connection {
                     // QoS 0 passes what waits for the window.
-                    Some(id) if !session.is_backlogged() || (!is_reliable && !session.has_pending_page()) => {
+                    Some(id) if !session.is_backlogged() || (!is_reliable && session.may_qos0_pass()) => {
                         self.send_now(subscriber.session, id, message, copy, &mut stored, &mut frames)
                     }
                     _ => Err(Refusal::NoRoom),
@@ -666,7 +739,7 @@ impl Shard {
     ) -> bool {
         let state = &self.sessions[session as usize];
         if copy.qos == QoS::AtMostOnce {
-            if state.connection.is_some() && !state.has_pending_page() {
+            if state.connection.is_some() && state.may_qos0_pass() {
                 // Only a full socket stops QoS 0.
                 self.metrics.dropped(copy.qos, DropReason::SlowConsumer);
                 return true;
@@ -930,7 +1003,7 @@ impl Shard {
             return;
         }
         self.metrics.wills_published += 1;
-        self.route(&message, Origin::Detached, None);
+        self.route(&message, Origin::Detached(session), None);
     }
 
     /// Publishes a retained `$SYS` message.

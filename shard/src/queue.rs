@@ -61,6 +61,8 @@ impl Outgoing {
 pub(crate) struct Queue {
     entries: VecDeque<(Outgoing, u32)>,
     bytes: u64,
+    /// Entries at QoS 0: further ones must not pass them.
+    qos0: u32,
 }
 
 impl Queue {
@@ -75,13 +77,21 @@ impl Queue {
             && (self.entries.len() >= messages_max as usize || self.bytes + len as u64 > bytes_max)
     }
 
+    /// Something at QoS 0 waits.
+    #[inline]
+    pub fn has_qos0(&self) -> bool {
+        self.qos0 > 0
+    }
+
     pub fn push_back(&mut self, outgoing: Outgoing, len: u32) {
         self.bytes += len as u64;
+        self.qos0 += (outgoing.qos == QoS::AtMostOnce) as u32;
         self.entries.push_back((outgoing, len));
     }
 
     pub fn push_front(&mut self, outgoing: Outgoing, len: u32) {
         self.bytes += len as u64;
+        self.qos0 += (outgoing.qos == QoS::AtMostOnce) as u32;
         self.entries.push_front((outgoing, len));
     }
 
@@ -92,6 +102,7 @@ impl Queue {
     pub fn pop_front(&mut self) -> Option<(Outgoing, u32)> {
         let (outgoing, len) = self.entries.pop_front()?;
         self.bytes -= len as u64;
+        self.qos0 -= (outgoing.qos == QoS::AtMostOnce) as u32;
         if self.entries.is_empty() && self.entries.capacity() > 64 {
             self.entries = VecDeque::new();
         }

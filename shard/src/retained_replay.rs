@@ -60,6 +60,11 @@ impl Replay {
         }
     }
 
+    /// The subscription was replaced while its retained messages are being sent.
+    pub fn adopt(&mut self, qos: QoS, identifier: u32, no_local: bool) {
+        (self.qos, self.identifier, self.no_local) = (qos, identifier, no_local);
+    }
+
     pub fn number(&self) -> u64 {
         self.number
     }

@@ -26,6 +26,11 @@ impl ShardSet {
         self.0 == 0
     }
 
+    #[inline]
+    pub fn contains(&self, shard: ShardId) -> bool {
+        self.0 & 1 << shard != 0
+    }
+
     pub fn union(self, other: ShardSet) -> ShardSet {
         ShardSet(self.0 | other.0)
     }

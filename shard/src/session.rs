@@ -6,6 +6,7 @@ use protocol::{QoS, SubscriptionOptions, Version};
 
 use crate::access::ClientAccess;
 use crate::inflight::Inflight;
+use crate::publish::DirectTopics;
 use crate::queue::{Outgoing, Queue};
 use crate::rate_limit::RateBucket;
 use crate::retained_replay::Replay;
@@ -32,11 +33,19 @@ pub(crate) struct Will {
     pub expiry_s: Option<u32>,
 }
 
+/// A QoS 2 message that was accepted and not yet released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unreleased {
+    /// It came, or was repeated, on this connection.
+    pub is_current: bool,
+    /// Key of `Shard::waits` while it is not stored: PUBREC waits for that on a later connection too.
+    pub wait: Option<u32>,
+}
+
 /// Packet ids of QoS 2 messages that were accepted and not yet released. Most clients have none, so it costs a pointer.
 #[derive(Debug, Default)]
 pub(crate) struct UnreleasedIds {
-    /// The bool says "on this connection".
-    ids: Option<Box<hashbrown::HashMap<u16, bool, HashSeed>>>,
+    ids: Option<Box<hashbrown::HashMap<u16, Unreleased, HashSeed>>>,
 }
 
 impl UnreleasedIds {
@@ -45,19 +54,22 @@ impl UnreleasedIds {
         self.ids.as_ref().is_some_and(|ids| ids.contains_key(&packet_id))
     }
 
-    /// The id was used on this connection; true if it was known as such before.
-    pub fn insert(&mut self, packet_id: u16) -> bool {
-        self.ids.get_or_insert_default().insert(packet_id, true) == Some(true)
+    /// A message of the current connection was accepted.
+    pub fn insert(&mut self, packet_id: u16, wait: Option<u32>) {
+        self.ids.get_or_insert_default().insert(packet_id, Unreleased { is_current: true, wait });
     }
 
-    /// None: it was not there. Some: whether it came on this connection.
-    pub fn remove(&mut self, packet_id: u16) -> Option<bool> {
+    pub fn get_mut(&mut self, packet_id: u16) -> Option<&mut Unreleased> {
+        self.ids.as_mut()?.get_mut(&packet_id)
+    }
+
+    pub fn remove(&mut self, packet_id: u16) -> Option<Unreleased> {
         self.ids.as_mut()?.remove(&packet_id)
     }
 
     /// A new connection begins: none of them is of this one.
     pub fn begin_connection(&mut self) {
-        self.ids.iter_mut().flat_map(|ids| ids.values_mut()).for_each(|is_current| *is_current = false);
+        self.ids.iter_mut().flat_map(|ids| ids.values_mut()).for_each(|id| id.is_current = false);
     }
 }
 
@@ -99,6 +111,7 @@ pub(crate) struct Session {
     pub will_at: Option<Time>,
     pub access: ClientAccess,
     pub publish_rate: Option<Box<RateBucket>>,
+    pub direct: DirectTopics,
     /// Mark of the last message that matched it and where it stands in the list of matches: one copy for overlapping
     /// subscriptions.
     pub match_epoch: u32,
@@ -118,6 +131,12 @@ impl Session {
     #[inline]
     pub fn is_backlogged(&self) -> bool {
         !self.queue.is_empty() || self.inflight.is_resending() || self.has_pending_page()
+    }
+
+    /// QoS 0 goes by what waits for the window; only what waits at QoS 0 itself and retained messages it must not pass.
+    #[inline]
+    pub fn may_qos0_pass(&self) -> bool {
+        !self.has_pending_page() && !self.queue.has_qos0()
     }
 
     /// Retained messages have been read for it that are not sent yet: what comes live has to follow them.

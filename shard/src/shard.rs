@@ -63,6 +63,27 @@ pub(crate) const MEMORY_REFUSE_PERCENT: u64 = 92;
 const SPARE_BUFFERS_MAX: usize = 256;
 const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
+/// What a shard holds for clients (`Shard::held`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub connections: usize,
+    pub sessions: usize,
+    /// Shared groups, those without members here included.
+    pub groups: usize,
+    /// Acknowledgements that wait for storage.
+    pub storage_waits: usize,
+    pub pending_subacks: usize,
+    pub retained_replays: usize,
+    pub paused: usize,
+    pub output_bytes: u64,
+}
+
+impl Held {
+    pub fn is_nothing(&self) -> bool {
+        *self == Held::default()
+    }
+}
+
 /// One core's world; see the crate's documentation.
 pub struct Shard {
     /// What the runtime has to do after `end_turn`.
@@ -107,7 +128,7 @@ pub struct Shard {
     pub(crate) stored_waits: VecDeque<(u64, u32)>,
     pub(crate) appended: u64,
     pub(crate) receipts: Vec<Vec<u32>>,
-    /// Topics published with RETAIN from here lately: their messages go by the owner (`publish.rs`).
+    /// Clients and topics published with RETAIN from here lately: their messages go by the owner (`publish.rs`).
     pub(crate) ordered_topics: hashbrown::HashMap<u64, Time, ahash::RandomState>,
     /// Retained replays that wait for a page of another shard: replay number -> session.
     pub(crate) replays: hashbrown::HashMap<u64, u32, ahash::RandomState>,
@@ -267,6 +288,20 @@ impl Shard {
         self.metrics.memory_bytes = self.memory_bytes();
         self.metrics.paused_connections = self.paused.len() as u64;
         &self.metrics
+    }
+
+    /// What is held for clients beside the figures of `metrics`; nothing once all clients and their sessions are gone.
+    pub fn held(&self) -> Held {
+        Held {
+            connections: self.connection_count(),
+            sessions: self.sessions.len(),
+            groups: self.groups.len(),
+            storage_waits: self.waits.len(),
+            pending_subacks: self.pending_subacks.len(),
+            retained_replays: self.replays.len(),
+            paused: self.paused.len(),
+            output_bytes: self.output_bytes,
+        }
     }
 
     /// Bytes held for clients: waiting and retained messages, outgoing bytes, queue entries.

@@ -77,6 +77,10 @@ impl Groups {
         self.groups.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
     pub fn by_key(&self, key: u64) -> Option<u32> {
         self.by_key.get(&key).copied()
     }

@@ -102,6 +102,13 @@ impl Shard {
             ..options
         };
         state.subscriptions.insert(filter.into(), Subscription { options, identifier });
+        if !is_new {
+            let early = self.pending_subacks.iter_mut().filter(|pending| pending.session == session);
+            let replays = state.replays.iter_mut().chain(early.flat_map(|pending| &mut pending.replays));
+            for replay in replays.filter(|replay| replay.filter() == filter) {
+                replay.adopt(options.qos, identifier, options.no_local);
+            }
+        }
         let subscriber = Subscriber::new(session, identifier, options);
         if shared.is_some() {
             self.join_group(filter, plain, subscriber);
