@@ -1,6 +1,16 @@
 //! Measures MQTT brokers on this machine and explains the result; see README.md.
 
+mod broker;
+mod cores;
+mod diff;
 mod floor;
+mod host;
+mod profile;
+mod report;
+mod result;
+mod scenario;
+mod summary;
+mod usage;
 
 use std::io::Write;
 use std::net::SocketAddr;
