@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -20,6 +20,7 @@ use crate::scenario::Scenario;
 const PROGRAM: &str = "shardmq-loadgen";
 /// Beyond the time that it was told to run: connecting, settling, and a broker that is slow at both.
 const PATIENCE: Duration = Duration::from_secs(180);
+const KEEP_ALIVE_SECS: u16 = 300;
 /// Bytes of its messages that are told when it fails.
 const ERROR_TAIL_BYTES: usize = 600;
 
@@ -39,13 +40,21 @@ pub struct Times {
 }
 
 impl Load {
-    pub fn new(scenario: &Scenario, times: Times, broker: &Running, programs: &Programs, cores: &CoreSet) -> anyhow::Result<Load> {
+    pub fn new(
+        scenario: &Scenario,
+        times: Times,
+        broker: &Running,
+        programs: &Programs,
+        cores: &CoreSet,
+    ) -> anyhow::Result<Load> {
         let address = if scenario.version == 5 { broker.address_v5 } else { broker.address };
         let mut arguments: Vec<String> = scenario.load.split_whitespace().map(str::to_owned).collect();
         let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
         add("--host", address.ip().to_string());
         add("--port", address.port().to_string());
         add("--mqtt", scenario.version.to_string());
+        // Some brokers refuse clients without; no scenario is long enough for a PINGREQ.
+        add("--keep-alive", KEEP_ALIVE_SECS.to_string());
         add("--threads", cores.count().to_string());
         add("--cpus", cores.to_string());
         add("--broker-pid", broker.pid().to_string());
@@ -66,7 +75,8 @@ impl Load {
         command.args(&self.arguments).arg("--quiet").arg("--json").arg(&json);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(fs::File::create(&errors)?);
         pin_child(&mut command, &self.cores);
-        let mut process = Guard(command.spawn().with_context(|| format!("starting {}", self.program.display()))?);
+        let mut process =
+            Guard(command.spawn().with_context(|| format!("starting {}", self.program.display()))?);
         let watchdog = Watchdog::start(process.0.id(), self.time_max);
         let stdout = process.0.stdout.take().context("its output is piped")?;
         for line in BufReader::new(stdout).lines() {
@@ -81,12 +91,14 @@ impl Load {
         let Ok(text) = fs::read_to_string(&json) else {
             bail!("the load generator ended with {status}: {}", tail(&errors));
         };
-        Output::parse(&text).with_context(|| format!("the load generator ended with {status}: {}", tail(&errors)))
+        Output::parse(&text)
+            .with_context(|| format!("the load generator ended with {status}: {}", tail(&errors)))
     }
 
     pub fn version(programs: &Programs) -> anyhow::Result<String> {
         let program = programs.find(PROGRAM)?;
-        crate::host::first_line_of(&program, &["--version"]).with_context(|| format!("{} says no version", program.display()))
+        crate::host::first_line_of(&program, &["--version"])
+            .with_context(|| format!("{} says no version", program.display()))
     }
 }
 
@@ -169,6 +181,7 @@ struct Phase {
 pub struct Output {
     pub connect: Connect,
     pub measured: Measured,
+    phases: Vec<PhaseFigures>,
     latency_ns: Percentiles,
     verdict: LoadVerdict,
     generator: Generator,
@@ -181,17 +194,29 @@ pub struct Output {
 #[serde(default)]
 pub struct Connect {
     pub connections: u64,
-    pub per_second: f64,
     latency_ns: Percentiles,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Measured {
-    pub begin_ns: u64,
+    begin_ns: u64,
     pub elapsed_ns: u64,
     pub delivered: u64,
     pub delivered_per_second: f64,
+}
+
+/// An interval of a scenario that measures more than one thing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PhaseFigures {
+    name: String,
+    pub count: u64,
+    pub elapsed_ns: u64,
+    pub per_second: f64,
+    pub broker_cpu_ns_per_unit: Option<f64>,
+    pub broker_rss_bytes_per_unit: Option<f64>,
+    pub broker: Option<Broker>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -259,12 +284,19 @@ impl Output {
         }
     }
 
+    pub fn phase(&self, name: &str) -> anyhow::Result<&PhaseFigures> {
+        let found = self.phases.iter().find(|phase| phase.name == name);
+        found.with_context(|| format!("the load generator told no phase '{name}'"))
+    }
+
     /// Everything that was wrong; what has no counter of its own in our verdict becomes a note.
     pub fn verdict(&self) -> Verdict {
         let verdict = &self.verdict;
         let counters = verdict.others.iter().filter(|(name, _)| !NOT_FAULTS.contains(&name.as_str()));
-        let wrong = counters.filter_map(|(name, value)| Some((name, value.as_u64().filter(|count| *count > 0)?)));
-        let mut notes: Vec<String> = wrong.map(|(name, count)| format!("{}: {count}", name.replace('_', " "))).collect();
+        let wrong =
+            counters.filter_map(|(name, value)| Some((name, value.as_u64().filter(|count| *count > 0)?)));
+        let mut notes: Vec<String> =
+            wrong.map(|(name, count)| format!("{}: {count}", name.replace('_', " "))).collect();
         notes.extend(self.first_error.iter().map(|error| format!("first error: {error}")));
         notes.extend(self.generator.why.iter().map(|why| format!("load generator: {why}")));
         Verdict {
@@ -294,7 +326,9 @@ impl Output {
         // The tick that begins the interval is taken a moment before it.
         let slack = 50_000_000;
         let is_within = |second: &&LoadSecond| {
-            start_of(second) + slack >= begin && second.monotonic_ns <= end + slack && second.elapsed_ns > 4 * slack
+            start_of(second) + slack >= begin
+                && second.monotonic_ns <= end + slack
+                && second.elapsed_ns > 4 * slack
         };
         let per_second = |second: &LoadSecond| second.delivered as f64 * 1e9 / second.elapsed_ns as f64;
         self.series
@@ -330,6 +364,7 @@ mod tests {
     const JSON: &str = r#"{
         "schema": 1, "unknown": {"to": "us"},
         "connect": {"connections": 200, "per_second": 9000.5, "latency_ns": {"count": 200, "p50": 7}},
+        "phases": [{"name": "store", "count": 4, "broker_cpu_ns_per_unit": 2.5}],
         "measured": {"begin_ns": 1000000000, "elapsed_ns": 2000000000, "delivered": 50, "delivered_per_second": 25.0},
         "latency_ns": {"count": 50, "mean": 12, "p50": 10, "p99": 30, "max": 40},
         "verdict": {"passed": false, "qos": 1, "lost": 2, "duplicated": 1, "out_of_order": 3, "foreign": 0,
@@ -357,9 +392,14 @@ mod tests {
     fn the_series_is_that_of_the_measured_interval() {
         let output = Output::parse(JSON).unwrap();
         let series = output.series();
-        assert_eq!(series.iter().map(|second| (second.at_s, second.received)).collect::<Vec<_>>(), [(1.0, 20), (2.0, 30)]);
+        assert_eq!(
+            series.iter().map(|second| (second.at_s, second.received)).collect::<Vec<_>>(),
+            [(1.0, 20), (2.0, 30)]
+        );
         assert_eq!((series[0].p50_ns, output.latency().unwrap().p99), (9, 30));
         assert_eq!(output.connect_latency().unwrap().p50, 7);
+        assert_eq!(output.phase("store").unwrap().broker_cpu_ns_per_unit, Some(2.5));
+        assert!(output.phase("other").unwrap_err().to_string().contains("'other'"));
     }
 
     #[test]

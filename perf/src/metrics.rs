@@ -31,7 +31,8 @@ impl Metrics {
         let (address, path) = place.split_once('/').context("metrics are at host:port/path")?;
         let mut socket = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
         socket.set_read_timeout(Some(TIMEOUT))?;
-        write!(socket, "GET /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let request = format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes())?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer)?;
         match answer.split_once("\r\n\r\n") {
@@ -59,8 +60,10 @@ impl Metrics {
         self.0
             .iter()
             .map(|(shard, values)| {
-                let mut values: BTreeMap<String, f64> =
-                    values.iter().map(|(name, value)| (name.clone(), difference(shard, name, *value))).collect();
+                let mut values: BTreeMap<String, f64> = values
+                    .iter()
+                    .map(|(name, value)| (name.clone(), difference(shard, name, *value)))
+                    .collect();
                 let utilization = values.remove(BUSY).map(|busy| busy / seconds);
                 Shard { shard: *shard, utilization, values }
             })

@@ -73,7 +73,7 @@ pub struct Run {
 /// What was measured while the load ran, warm-up excluded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
-    /// In the unit of the scenario's measure.
+    /// In the unit of the scenario's cost.
     pub cost: f64,
     pub seconds: f64,
     /// Messages delivered, or connections set up.
@@ -87,17 +87,12 @@ pub struct Figures {
     pub busy_cores: f64,
     pub switches_per_message: f64,
     pub rss_bytes: u64,
-    /// Before the first client.
-    pub rss_start_bytes: u64,
     pub connections: u64,
     pub latency: Option<Latency>,
     pub series: Vec<Second>,
     pub shards: Vec<Shard>,
     /// Share of the time that the hypervisor took from the cores in use, 0 to 1.
     pub steal_share: f64,
-    /// Other costs that the load generator told, by name: its phases.
-    #[serde(default)]
-    pub phases: BTreeMap<String, f64>,
 }
 
 /// Nanoseconds from when a message was due to when it arrived.

@@ -34,12 +34,18 @@ pub struct Scenario {
     /// MQTT version: 3, 4 or 5.
     #[serde(default = "version_4")]
     pub version: u8,
+    #[serde(default)]
     pub measure: Measure,
+    /// The load generator's phase whose cost it is; none: of each delivered message in the measured interval.
+    pub phase: Option<String>,
+    /// What the cost is of, such as `connect`.
+    #[serde(default = "delivered_message")]
+    pub per: String,
     #[serde(default)]
     pub needs: Vec<String>,
     /// How it differs from the test that it stands for, if a small machine cannot hold that one.
     pub scaled: Option<String>,
-    /// What we want to reach, in the unit of `measure`.
+    /// What we want to reach, in the unit of the cost.
     pub target: Option<f64>,
     #[serde(default)]
     pub published: Vec<Published>,
@@ -49,33 +55,23 @@ fn version_4() -> u8 {
     4
 }
 
+fn delivered_message() -> String {
+    "delivered message".into()
+}
+
 fn half_a_second() -> f64 {
     0.5
 }
 
 /// The cost that is compared between brokers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Measure {
-    /// CPU nanoseconds for each delivered message.
-    Delivered,
-    /// CPU nanoseconds for each connection that is set up.
-    Connect,
-    /// Bytes of resident memory for each connection.
+    /// CPU nanoseconds.
+    #[default]
+    Cpu,
+    /// Bytes of resident memory.
     Memory,
-    /// CPU nanoseconds for each message that is stored for later.
-    Stored,
-}
-
-impl Measure {
-    pub fn unit(self) -> &'static str {
-        match self {
-            Measure::Delivered => "CPU ns per delivered message",
-            Measure::Connect => "CPU ns per connect",
-            Measure::Memory => "bytes of memory per connection",
-            Measure::Stored => "CPU ns per stored message",
-        }
-    }
 }
 
 /// A published result of the test that the scenario stands for.
@@ -119,6 +115,22 @@ impl Scenario {
         Ok(())
     }
 
+    /// The unit of the cost.
+    pub fn unit(&self) -> String {
+        match self.measure {
+            Measure::Cpu => format!("CPU ns per {}", self.per),
+            Measure::Memory => format!("bytes of memory per {}", self.per),
+        }
+    }
+
+    /// The interval of the load generator in which the cost arises, as its phase lines call it.
+    pub fn interval(&self) -> &str {
+        match self.phase.as_deref() {
+            None | Some("deliver" | "drain") => "measure",
+            Some(phase) => phase,
+        }
+    }
+
     /// What of its needs is among what a broker lacks.
     pub fn unmet<'a>(&'a self, lacks: &[String]) -> Option<&'a str> {
         self.needs.iter().find(|need| lacks.contains(need)).map(String::as_str)
@@ -134,4 +146,52 @@ pub fn read_folder(folder: &Path) -> anyhow::Result<Vec<Scenario>> {
         paths.iter().filter(is_scenario).map(|path| Scenario::read(path)).collect::<anyhow::Result<_>>()?;
     scenarios.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
     Ok(scenarios)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shipped() -> Vec<Scenario> {
+        read_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")).unwrap()
+    }
+
+    #[test]
+    fn the_shipped_scenarios_are_valid_and_in_order() {
+        let scenarios = shipped();
+        assert!(scenarios.len() >= 20);
+        assert_eq!(scenarios[0].name, "p2p-q0");
+        for scenario in &scenarios {
+            assert_eq!(scenario.seconds.is_none(), scenario.phase.is_some(), "{}", scenario.name);
+            assert!(scenario.about.ends_with('.'), "{}", scenario.name);
+            let is_far_from_published = scenario.group != "Base set";
+            assert_eq!(is_far_from_published, !scenario.published.is_empty(), "{}", scenario.name);
+        }
+        let mut orders: Vec<_> = scenarios.iter().map(|scenario| scenario.order).collect();
+        orders.dedup();
+        assert_eq!(orders.len(), scenarios.len());
+    }
+
+    #[test]
+    fn mistakes_in_a_file_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bad.toml");
+        let good = "title = 't'\ngroup = 'g'\norder = 1\nabout = 'a'\nload = 'p2p'\n";
+        fs::write(&path, good).unwrap();
+        let scenario = Scenario::read(&path).unwrap();
+        assert_eq!(
+            (scenario.name.as_str(), scenario.unit().as_str()),
+            ("bad", "CPU ns per delivered message")
+        );
+        assert_eq!(scenario.unmet(&["sessions".into()]), None);
+        for (line, told) in [
+            ("version = 6", "version is 6"),
+            ("needs = ['magic']", "needs 'magic'"),
+            ("laod = 'x'", "unknown field `laod`"),
+        ] {
+            fs::write(&path, format!("{good}{line}\n")).unwrap();
+            let error = format!("{:#}", Scenario::read(&path).unwrap_err());
+            assert!(error.contains(told) && error.contains("bad.toml"), "{error}");
+        }
+    }
 }

@@ -37,7 +37,6 @@ pub struct Medians {
     pub rss_bytes: f64,
     pub steal_share: f64,
     pub latency: Option<Latency>,
-    pub phases: BTreeMap<String, f64>,
 }
 
 /// One row for each broker and number of cores, in the order of the runs.
@@ -70,7 +69,9 @@ fn row(runs: &[&Run], system_calls: Option<f64>) -> Row {
         rounds: runs.len(),
         failures: runs.iter().filter_map(|run| run.failure.clone()).collect(),
         medians: (!figures.is_empty()).then(|| medians(&figures)),
-        verdict: runs.iter().fold(Verdict { passed: true, ..Verdict::default() }, |sum, run| add(sum, &run.verdict)),
+        verdict: runs
+            .iter()
+            .fold(Verdict { passed: true, ..Verdict::default() }, |sum, run| add(sum, &run.verdict)),
         system_calls,
         ratios: BTreeMap::new(),
     }
@@ -97,12 +98,6 @@ fn medians(figures: &[&Figures]) -> Medians {
     let rate = of(|figures| figures.rate);
     let user_share: Vec<f64> = figures.iter().filter_map(|figures| figures.user_share).collect();
     let latency: Vec<Latency> = figures.iter().filter_map(|figures| figures.latency).collect();
-    let mut phases: BTreeMap<String, f64> = BTreeMap::new();
-    for name in figures.iter().flat_map(|figures| figures.phases.keys()) {
-        let values: Vec<f64> =
-            figures.iter().filter_map(|figures| figures.phases.get(name).copied()).collect();
-        phases.insert(name.clone(), median(&values));
-    }
     Medians {
         cost: median(&cost),
         cost_range: range(&cost),
@@ -114,7 +109,6 @@ fn medians(figures: &[&Figures]) -> Medians {
         rss_bytes: median(&of(|figures| figures.rss_bytes as f64)),
         steal_share: median(&of(|figures| figures.steal_share)),
         latency: (!latency.is_empty()).then(|| median_latency(&latency)),
-        phases,
     }
 }
 
@@ -197,7 +191,9 @@ pub mod tests {
             warm_up_s: 0.5,
             count_calls: false,
             version: 4,
-            measure: Measure::Delivered,
+            measure: Measure::Cpu,
+            phase: None,
+            per: "delivered message".into(),
             needs: Vec::new(),
             scaled: None,
             target: None,

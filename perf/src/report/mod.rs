@@ -25,14 +25,14 @@ struct Data<'a> {
     report: &'a Report,
     /// By scenario.
     rows: BTreeMap<&'a str, Vec<Row>>,
-    units: BTreeMap<&'a str, &'static str>,
+    units: BTreeMap<&'a str, String>,
 }
 
 pub fn html(report: &Report) -> anyhow::Result<String> {
     let mut data = Data { report, rows: BTreeMap::new(), units: BTreeMap::new() };
     for result in &report.results {
         data.rows.insert(&result.scenario.name, summary::rows(result));
-        data.units.insert(&result.scenario.name, result.scenario.measure.unit());
+        data.units.insert(&result.scenario.name, result.scenario.unit());
     }
     // Within a script element only "<" could end it.
     let json = serde_json::to_string(&data)?.replace('<', "\\u003c");

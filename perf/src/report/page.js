@@ -8,6 +8,7 @@ const $ = (id) => document.getElementById(id);
 const oneCore = (result) => rows[result.scenario.name].filter((row) => row.core_count === fewestCores(result));
 const fewestCores = (result) => Math.min(...rows[result.scenario.name].map((row) => row.core_count));
 const formatCost = (result) => (result.scenario.measure === "memory" ? bytes : duration);
+const plural = (what) => (what.endsWith("message") ? "messages" : `${what}s`);
 const spread = (medians) => (medians.cost > 0 ? (medians.cost_range[1] - medians.cost_range[0]) / medians.cost : 0);
 
 function faultsOf(verdict) {
@@ -29,7 +30,8 @@ function showFaults() {
   const lines = [];
   for (const result of report.results) {
     for (const row of rows[result.scenario.name]) {
-      const what = [faultsOf(row.verdict), ...row.failures].filter(Boolean).join("; ");
+      const notes = row.verdict.passed ? [] : row.verdict.notes;
+      const what = [faultsOf(row.verdict), ...notes, ...row.failures].filter(Boolean).join("; ");
       if (what) lines.push(element("li", {}, `${result.scenario.title}: ${row.broker}: ${what}`));
     }
   }
@@ -94,12 +96,13 @@ function showOverviewPlot() {
   if (values.length === 0) return;
   addLines(grid, "Cost as a multiple of the floor's", curves, {
     format: (value) => `× ${trim(value, 3)}`,
+    height: 420,
     y: logScale(values),
     x: { range: [-0.5, drawn.length - 0.5] },
     xAxis: {
       splits: () => drawn.map((_, place) => place),
       values: (_, places) => places.map((place) => drawn[place]?.scenario.title || ""),
-      rotate: -35, size: 130,
+      rotate: -35, size: 150,
     },
   });
 }
@@ -129,7 +132,7 @@ function figuresTable(result) {
     const { medians } = row;
     if (!medians) return [...start, { text: row.failures.join("; "), attributes: { class: "bad text", colspan: head.length - start.length } }];
     const latency = medians.latency || {};
-    const faults = faultsOf(row.verdict);
+    const faults = faultsOf(row.verdict) || (row.verdict.passed ? "" : row.verdict.notes.join("; "));
     const verdict = element("span", {}, faults ? element("span", { class: "bad" }, faults) : element("span", { class: "good" }, "all right"),
       row.verdict.load_limited ? element("small", { title: row.verdict.notes.join("; ") }, " load-limited") : null);
     return [...start,
@@ -165,7 +168,7 @@ function showScenarioPlots(result, grid) {
   addBars(grid, units[result.scenario.name], entries((medians) => medians.cost), formatCost(result));
   addBars(grid, "cost as a multiple of the floor's", own.filter((row) => row.ratios.floor)
     .map((row) => ({ label: row.broker, colour: colourOf(row.broker), value: row.ratios.floor })), times);
-  addBars(grid, result.scenario.measure === "connect" ? "connects per second" : "messages per second", entries((medians) => medians.rate), number);
+  addBars(grid, `${plural(result.scenario.per)} per second`, entries((medians) => medians.rate), number);
   addLatencyCurves(grid, "latency by share of the messages", own.filter((row) => row.medians.latency)
     .map((row) => ({ label: row.broker, colour: colourOf(row.broker), latency: row.medians.latency })));
   showSeries(result, grid);

@@ -8,13 +8,13 @@ function addPlot(parent, title, series, data, options = {}) {
   parent.append(box);
   const plot = new uPlot({
     width: Math.max(340, box.clientWidth - 14),
-    height: PLOT_HEIGHT,
+    height: options.height || PLOT_HEIGHT,
     cursor: { points: { size: 7 } },
     legend: { live: false },
     scales: { x: { time: false, ...options.x }, y: options.y || {} },
     axes: [
       { grid: { show: false }, ...options.xAxis },
-      { size: 64, values: (_, values) => values.map((value) => (value === null ? "" : (options.format || number)(value))), ...options.yAxis },
+      { size: 64, ...(options.y?.distr === 3 ? { splits: () => decades(options.y.range) } : {}), values: (_, values) => values.map((value) => (value === null ? "" : (options.format || number)(value))), ...options.yAxis },
     ],
     series: [{ label: options.xLabel || "" }, ...series],
     hooks: options.hooks || {},
@@ -73,6 +73,12 @@ function logScale(values) {
   const low = 10 ** Math.floor(Math.log10(Math.min(...positive)));
   const high = 10 ** Math.ceil(Math.log10(Math.max(...positive) * 1.01));
   return { distr: 3, range: [low, high] };
+}
+
+function decades([low, high]) {
+  const found = [];
+  for (let value = low; value <= high * 1.001; value *= 10) found.push(value);
+  return found;
 }
 
 const PERCENTILES = [["p50", 0.3], ["p90", 1], ["p95", 1.3], ["p99", 2], ["p99.9", 3], ["p99.99", 4], ["max", 5]];

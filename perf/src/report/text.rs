@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::result::Report;
-use crate::scenario::Measure;
+use crate::scenario::Scenario;
 use crate::summary::{self, Row};
 
 pub fn text(report: &Report) -> String {
@@ -14,12 +14,12 @@ pub fn text(report: &Report) -> String {
     };
     for result in &report.results {
         let scenario = &result.scenario;
-        write(format!("{} ({}, {})", scenario.title, scenario.name, scenario.measure.unit()));
+        write(format!("{} ({}, {})", scenario.title, scenario.name, scenario.unit()));
         if let Some(scaled) = &scenario.scaled {
             write(format!("  scaled: {scaled}"));
         }
         for row in summary::rows(result) {
-            write(line(&row, scenario.measure, scenario.target));
+            write(line(&row, scenario));
         }
         for skipped in &result.skipped {
             write(format!("  {:12} not run: {}", skipped.broker, skipped.why));
@@ -31,21 +31,20 @@ pub fn text(report: &Report) -> String {
     out
 }
 
-fn line(row: &Row, measure: Measure, target: Option<f64>) -> String {
+fn line(row: &Row, scenario: &Scenario) -> String {
     let mut line = format!("  {:12}", row.broker);
     if let Some(medians) = &row.medians {
         let _ = write!(line, " {:>9.0} ± {:>4.1} %", medians.cost, 50.0 * medians.cost_spread());
         if let Some(ratio) = row.ratios.get("floor") {
             let _ = write!(line, "  {ratio:>6.2} x floor");
         }
-        let what = if measure == Measure::Connect { "connects/s" } else { "msg/s" };
-        let _ = write!(line, "  {:>10.0} {what}", medians.rate);
+        let _ = write!(line, "  {:>10.0}/s", medians.rate);
         if let Some(latency) = medians.latency {
             let [p50, p99] = [latency.p50, latency.p99].map(|ns| ns as f64 / 1000.0);
             let _ = write!(line, "  p50 {p50:.0} µs, p99 {p99:.0} µs");
         }
         let _ = write!(line, "  {:.1} MiB", medians.rss_bytes / f64::from(1 << 20));
-        if let Some(target) = target.filter(|_| row.broker == "shardmq") {
+        if let Some(target) = scenario.target.filter(|_| row.broker == "shardmq") {
             let word = if medians.cost <= target { "met" } else { "missed" };
             let _ = write!(line, "  target {target} {word}");
         }

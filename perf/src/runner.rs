@@ -1,0 +1,326 @@
+//! Runs scenarios against brokers: rounds in which the brokers take turns, each run with a fresh broker on its cores.
+
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use anyhow::Context;
+
+use crate::broker::{Definition, Programs, Running};
+use crate::core_times::CoreTimes;
+use crate::cores::CoreSet;
+use crate::load::{Broker, Load, Output, Times};
+use crate::metrics::Metrics;
+use crate::profile::{self, Frame};
+use crate::result::{Figures, Run, ScenarioResult, Skipped, Verdict};
+use crate::scenario::{Measure, Scenario};
+
+/// Share of the measured time during which system calls are counted or samples taken.
+const PROBE_SHARE: f64 = 0.8;
+const PROBE_SECONDS: f64 = 2.0;
+
+pub struct Runner {
+    pub programs: Programs,
+    pub brokers: Vec<Definition>,
+    /// Cores of the broker and of the load, one pair for each step of a sweep.
+    pub splits: Vec<(CoreSet, CoreSet)>,
+    pub rounds: u32,
+    pub times: Times,
+    /// Why `perf` cannot be used; None if it can.
+    pub perf_obstacle: Option<String>,
+    /// Brokers whose CPU profile is taken.
+    pub profiled: Vec<String>,
+    /// For files of the load generator and of perf.
+    pub scratch: PathBuf,
+    /// Told before each run.
+    pub on_run: fn(&str),
+}
+
+/// What is taken besides the figures. It makes them useless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    None,
+    SystemCalls,
+    Profile,
+}
+
+enum Probed {
+    SystemCalls(u64, f64),
+    Profile(Frame),
+}
+
+/// What was seen from outside at the edges of the measured interval.
+#[derive(Default)]
+struct Seen {
+    metrics: Vec<Metrics>,
+    cores: Vec<CoreTimes>,
+    probe: Option<JoinHandle<anyhow::Result<Probed>>>,
+}
+
+impl Runner {
+    pub fn run(&self, scenario: &Scenario) -> ScenarioResult {
+        let (system_calls, profiles) = Default::default();
+        let mut result = ScenarioResult {
+            scenario: scenario.clone(),
+            runs: vec![],
+            skipped: vec![],
+            system_calls,
+            profiles,
+        };
+        let mut brokers = Vec::new();
+        for broker in &self.brokers {
+            match self.obstacle(broker, scenario) {
+                None => brokers.push(broker),
+                Some(why) => result.skipped.push(Skipped { broker: broker.title.clone(), why }),
+            }
+        }
+        for round in 0..self.rounds {
+            for split in &self.splits {
+                for broker in &brokers {
+                    (self.on_run)(&format!(
+                        "{}: {} on cores {}, round {}",
+                        scenario.name,
+                        broker.title,
+                        split.0,
+                        round + 1
+                    ));
+                    result.runs.push(self.run_once(scenario, broker, split, round));
+                }
+            }
+        }
+        for broker in brokers {
+            self.probe(scenario, broker, &mut result);
+        }
+        result
+    }
+
+    fn obstacle(&self, broker: &Definition, scenario: &Scenario) -> Option<String> {
+        if let Some(need) = scenario.unmet(&broker.lacks) {
+            return Some(format!("it has no {need}"));
+        }
+        self.programs.find(&broker.command[0]).err().map(|error| error.to_string())
+    }
+
+    fn run_once(
+        &self,
+        scenario: &Scenario,
+        broker: &Definition,
+        split: &(CoreSet, CoreSet),
+        round: u32,
+    ) -> Run {
+        let (broker_cores, load_cores) = split;
+        let mut run = Run {
+            broker: broker.title.clone(),
+            round,
+            broker_cores: broker_cores.to_string(),
+            broker_core_count: broker_cores.count(),
+            load_cores: load_cores.to_string(),
+            shares_cores: broker_cores.overlaps(load_cores),
+            ..Run::default()
+        };
+        if let Err(error) = self.measure(scenario, broker, split, &mut run) {
+            run.failure = Some(format!("{error:#}"));
+        }
+        run
+    }
+
+    fn measure(
+        &self,
+        scenario: &Scenario,
+        broker: &Definition,
+        split: &(CoreSet, CoreSet),
+        run: &mut Run,
+    ) -> anyhow::Result<()> {
+        let mut running = Running::start(broker, &self.programs, &split.0)?;
+        run.broker_command.clone_from(&running.command);
+        let load = Load::new(scenario, self.times, &running, &self.programs, &split.1)?;
+        run.load_command = load.to_string();
+        let (output, seen) = self.load(scenario, &load, &running, split, Probe::None);
+        if let Some(status) = running.has_ended() {
+            anyhow::bail!("the broker ended with {status}: {}", running.log_tail());
+        }
+        let output = output?;
+        run.verdict = output.verdict();
+        run.figures = Some(figures(scenario, &output, &seen)?);
+        Ok(())
+    }
+
+    fn load(
+        &self,
+        scenario: &Scenario,
+        load: &Load,
+        running: &Running,
+        split: &(CoreSet, CoreSet),
+        probe: Probe,
+    ) -> (anyhow::Result<Output>, Seen) {
+        let cores: Vec<usize> = split.0.iter().chain(split.1.iter()).collect();
+        let begin = format!("{}-begin", scenario.interval());
+        let end = format!("{}-end", scenario.interval());
+        let mut seen = Seen::default();
+        let output = load.run(&self.scratch, |phase| {
+            if phase != begin && phase != end {
+                return;
+            }
+            seen.cores.extend(CoreTimes::of(&cores));
+            seen.metrics.extend(running.metrics.as_deref().and_then(|place| Metrics::read(place).ok()));
+            if phase == begin && probe != Probe::None {
+                seen.probe = Some(self.start_probe(probe, running.pid()));
+            }
+        });
+        (output, seen)
+    }
+
+    fn start_probe(&self, probe: Probe, pid: u32) -> JoinHandle<anyhow::Result<Probed>> {
+        let scratch = self.scratch.clone();
+        let seconds = PROBE_SECONDS * PROBE_SHARE;
+        std::thread::spawn(move || match probe {
+            Probe::Profile => profile::record(pid, seconds, &scratch).map(Probed::Profile),
+            _ => profile::count_system_calls(pid, seconds).map(|calls| Probed::SystemCalls(calls, seconds)),
+        })
+    }
+
+    /// Runs of their own for system calls and profile, where they are wanted and possible.
+    fn probe(&self, scenario: &Scenario, broker: &Definition, result: &mut ScenarioResult) {
+        let is_profiled = self.profiled.contains(&broker.title);
+        let wanted = [(Probe::SystemCalls, scenario.count_calls), (Probe::Profile, is_profiled)];
+        for (probe, _) in wanted.iter().filter(|(_, is_wanted)| *is_wanted && self.perf_obstacle.is_none()) {
+            (self.on_run)(&format!("{}: {}: {probe:?}", scenario.name, broker.title));
+            match self.probe_once(scenario, broker, *probe) {
+                Ok((Probed::SystemCalls(calls, seconds), rate)) if rate > 0.0 => {
+                    result.system_calls.insert(broker.title.clone(), calls as f64 / seconds / rate);
+                }
+                Ok((Probed::Profile(tree), _)) => {
+                    result.profiles.insert(broker.title.clone(), tree);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let why = format!("{probe:?}: {error:#}");
+                    result.skipped.push(Skipped { broker: broker.title.clone(), why });
+                }
+            }
+        }
+    }
+
+    fn probe_once(
+        &self,
+        scenario: &Scenario,
+        broker: &Definition,
+        probe: Probe,
+    ) -> anyhow::Result<(Probed, f64)> {
+        let split = self.splits.first().context("no cores")?;
+        let running = Running::start(broker, &self.programs, &split.0)?;
+        let times = Times { seconds: Some(PROBE_SECONDS), ..self.times };
+        let load = Load::new(scenario, times, &running, &self.programs, &split.1)?;
+        let (output, seen) = self.load(scenario, &load, &running, split, probe);
+        let probed = seen.probe.context("the load generator did not come to its measured interval")?;
+        let probed = probed.join().map_err(|_| anyhow::anyhow!("the probe's thread panicked"))??;
+        Ok((probed, output?.measured.delivered_per_second))
+    }
+}
+
+fn figures(scenario: &Scenario, output: &Output, seen: &Seen) -> anyhow::Result<Figures> {
+    let mut figures = match &scenario.phase {
+        None => measured_figures(output),
+        Some(phase) => phase_figures(scenario, phase, output)?,
+    };
+    if let [before, after] = &seen.cores[..] {
+        figures.steal_share = after.steal_share_since(before);
+    }
+    if let [before, after] = &seen.metrics[..] {
+        figures.shards = after.since(before, figures.seconds);
+    }
+    Ok(figures)
+}
+
+/// Of the messages delivered in the measured interval.
+fn measured_figures(output: &Output) -> Figures {
+    let measured = &output.measured;
+    let broker = output.broker.clone().unwrap_or_default();
+    Figures {
+        cost: per(broker.cpu_ns, measured.delivered),
+        count: measured.delivered,
+        rate: measured.delivered_per_second,
+        latency: output.latency(),
+        series: output.series(),
+        connections: output.connect.connections,
+        ..broker_figures(&broker, measured.elapsed_ns, measured.delivered)
+    }
+}
+
+fn phase_figures(scenario: &Scenario, name: &str, output: &Output) -> anyhow::Result<Figures> {
+    let phase = output.phase(name)?;
+    let broker = phase.broker.clone().unwrap_or_default();
+    let cost = match scenario.measure {
+        Measure::Cpu => phase.broker_cpu_ns_per_unit,
+        Measure::Memory => phase.broker_rss_bytes_per_unit,
+    };
+    Ok(Figures {
+        cost: cost.with_context(|| format!("the load generator told no cost of '{name}'"))?,
+        count: phase.count,
+        rate: phase.per_second,
+        // Other phases deliver what was stored before: that took as long as it was to take.
+        latency: if name == "connect" { output.connect_latency() } else { None },
+        connections: output.connect.connections,
+        ..broker_figures(&broker, phase.elapsed_ns, phase.count)
+    })
+}
+
+fn broker_figures(broker: &Broker, elapsed_ns: u64, count: u64) -> Figures {
+    Figures {
+        seconds: elapsed_ns as f64 / 1e9,
+        cpu_ns: broker.cpu_ns,
+        user_share: share(broker.user_ns, broker.system_ns),
+        busy_cores: per(broker.cpu_ns, elapsed_ns),
+        switches_per_message: per(broker.voluntary_switches + broker.involuntary_switches, count),
+        rss_bytes: broker.rss_end_bytes,
+        ..Figures::default()
+    }
+}
+
+fn per(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+fn share(user_ns: u64, system_ns: u64) -> Option<f64> {
+    // Fewer than ten ticks say nothing.
+    (user_ns + system_ns >= 100_000_000).then(|| per(user_ns, user_ns + system_ns))
+}
+
+/// Runs all scenarios, in order.
+pub fn run_all(runner: &Runner, scenarios: &[Scenario]) -> Vec<ScenarioResult> {
+    let start = Instant::now();
+    let mut results = Vec::new();
+    for (index, scenario) in scenarios.iter().enumerate() {
+        (runner.on_run)(&format!(
+            "[{}/{}, {:.0} s] {}",
+            index + 1,
+            scenarios.len(),
+            start.elapsed().as_secs_f64(),
+            scenario.title
+        ));
+        results.push(runner.run(scenario));
+    }
+    results
+}
+
+/// What was wrong in these results: scenario, broker, what.
+pub fn faults(results: &[ScenarioResult]) -> Vec<String> {
+    let describe = |verdict: &Verdict| {
+        let counted = verdict.faults().into_iter().filter(|(_, count)| *count > 0);
+        let mut parts: Vec<String> = counted.map(|(what, count)| format!("{count} {what}")).collect();
+        parts.extend(verdict.notes.iter().cloned());
+        parts.join(", ")
+    };
+    let mut faults = Vec::new();
+    for result in results {
+        for run in &result.runs {
+            let what = match &run.failure {
+                Some(failure) => format!("failed: {failure}"),
+                None if run.verdict.passed => continue,
+                None => describe(&run.verdict),
+            };
+            faults.push(format!("{}: {}, round {}: {what}", result.scenario.name, run.broker, run.round + 1));
+        }
+    }
+    faults
+}
