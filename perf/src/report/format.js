@@ -18,6 +18,9 @@ function number(value, digits = 3) {
   return trim(value, digits);
 }
 
+// A whole number.
+const count = (value) => (value < 1e4 ? String(value) : number(value));
+
 function trim(value, digits) {
   if (value === 0) return "0";
   const before = Math.floor(Math.log10(Math.abs(value))) + 1;

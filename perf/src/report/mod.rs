@@ -10,6 +10,8 @@ use serde::Serialize;
 use crate::result::Report;
 use crate::summary::{self, Row};
 
+#[cfg(test)]
+mod tests;
 pub mod text;
 
 const PAGE: &str = include_str!("page.html");
@@ -65,24 +67,4 @@ fn fill(page: &str, parts: &[(&str, &str)]) -> String {
 
 pub fn write_html(report: &Report, path: &Path) -> anyhow::Result<()> {
     fs::write(path, html(report)?).with_context(|| format!("writing {}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::summary::tests::{result, run};
-
-    #[test]
-    fn the_page_is_self_contained_and_holds_the_data() {
-        let mut report =
-            Report { results: vec![result("p2p", vec![run("a", 0, 100.0)])], ..Report::default() };
-        report.results[0].scenario.about = "</script><b>{{style}}".into();
-        let page = html(&report).unwrap();
-        assert!(page.contains("\\u003c/script>\\u003cb>{{style}}"));
-        assert!(page.contains("Copyright (c) 2022 Leon Sorokin") && page.contains("uPlot"));
-        assert!(!page.contains("{{data}}") && !page.contains("{{script}}"));
-        for reference in ["src=\"http", "href=\"http", "@import", "url(http"] {
-            assert!(!page.contains(reference), "{reference}");
-        }
-    }
 }

@@ -13,7 +13,7 @@ const spread = (medians) => (medians.cost > 0 ? (medians.cost_range[1] - medians
 
 function faultsOf(verdict) {
   const found = FAULTS.filter(([field]) => verdict[field] > 0);
-  return found.map(([field, word]) => `${number(verdict[field])} ${word}`).join(", ");
+  return found.map(([field, word]) => `${count(verdict[field])} ${word}`).join(", ");
 }
 
 function showHeader() {
