@@ -21,6 +21,8 @@ pub enum Command {
     /// Tells about the configuration without running anything.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Tells what of this machine hinders the broker or spoils a test, and the fix; exit code 5 if something fails.
+    Check(crate::check::CheckArguments),
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@
 mod admin;
 mod args;
 mod bootstrap;
+mod check;
 mod config;
 mod data_dir;
 mod health;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     machine::use_small_pages();
     match command {
         Command::Serve(arguments) => with_config(arguments, serve),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Config(ConfigCommand::Check(arguments)) => with_config(arguments, |_| ExitCode::SUCCESS),
         Command::Config(ConfigCommand::Print { arguments, origin }) => {
             with_config(arguments, |config| print(&config::print::in_force(config, origin)))
