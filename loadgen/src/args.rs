@@ -1,6 +1,9 @@
 //! The command line.
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use crate::tbmq::{Environment, InvalidFile, RunFile};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use protocol::{QoS, Version};
 use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,6 +19,25 @@ use std::time::Duration;
 pub struct Cli {
     #[command(subcommand)]
     pub scenario: Scenario,
+}
+
+impl Cli {
+    /// Reads the command line and what the scenario takes from elsewhere. Ends the process if it is not valid.
+    pub fn read() -> Cli {
+        let matches = Cli::command().get_matches();
+        let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        if let (Scenario::Tbmq(tbmq), Some((_, given))) = (&mut cli.scenario, matches.subcommand()) {
+            let is_given = |name: &str| given.value_source(name) == Some(ValueSource::CommandLine);
+            let environment = Environment::read(|name| std::env::var(name).ok());
+            let environment = environment.unwrap_or_else(|error| usage_error(&error));
+            tbmq.complete(&environment, is_given).unwrap_or_else(|error| usage_error(&error));
+        }
+        cli
+    }
+}
+
+fn usage_error(error: &dyn std::error::Error) -> ! {
+    Cli::command().error(ErrorKind::ValueValidation, error).exit()
 }
 
 #[derive(Clone, Debug, Subcommand, Serialize)]
@@ -45,6 +67,9 @@ pub enum Scenario {
     /// Messages queued for sessions that are away, perhaps through a crash, and drained
     #[command(disable_help_flag = true)]
     Offline(Offline),
+    /// A run file of TBMQ's performance tests, unchanged; also its environment variables
+    #[command(disable_help_flag = true)]
+    Tbmq(Tbmq),
 }
 
 #[derive(Clone, Debug, Args, Serialize)]
@@ -162,6 +187,70 @@ pub struct Offline {
     #[command(flatten)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+/// Options that are given win over the environment variables of TBMQ's tool, and these over the file.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct Tbmq {
+    /// Run file [default: TEST_RUN_CONFIGURATION_FILE, or pairs as TEST_RUN_DEFAULT_* say]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub common: Common,
+    #[arg(skip)]
+    pub run_file: Option<RunFile>,
+}
+
+impl Tbmq {
+    /// Takes the environment and the file where no option is given. `is_given` tells which are.
+    fn complete(
+        &mut self,
+        environment: &Environment,
+        is_given: impl Fn(&str) -> bool,
+    ) -> Result<(), InvalidFile> {
+        let common = &mut self.common;
+        self.file = self.file.take().or_else(|| environment.file.clone());
+        let file = match &self.file {
+            Some(path) => RunFile::read(path)?,
+            None => environment.default_file.0.clone(),
+        };
+        file.check()?;
+        if let (Some(hosts), false) = (&environment.hosts, is_given("host")) {
+            common.host = hosts.clone();
+        }
+        if let (Some(port), false) = (environment.port, is_given("port")) {
+            common.port = port;
+        }
+        if !is_given("keep_alive") {
+            common.keep_alive = environment.keep_alive_secs.unwrap_or(600);
+        }
+        if let (Some(sources), None) = (&environment.sources, &common.source) {
+            common.source = Some(parse_addresses(sources).map_err(InvalidFile::Inconsistent)?);
+        }
+        if !is_given("mqtt") {
+            common.mqtt = Mqtt::V5;
+        }
+        if !is_given("qos") {
+            common.qos = file.publisher_qos_value;
+        }
+        common.sub_qos.get_or_insert(file.subscriber_qos_value);
+        if !is_given("size") {
+            common.size = file.payload_bytes();
+        }
+        common.rate.get_or_insert(file.rate());
+        if !is_given("duration") {
+            common.duration = Duration::from_secs(file.seconds_to_run);
+        }
+        if !is_given("settle") {
+            common.settle = common.settle.max(Duration::from_secs(file.additional_seconds_to_wait));
+        }
+        if !is_given("connecting") {
+            common.connecting = file.max_concurrent_operations.max(1);
+        }
+        common.user.get_or_insert_with(|| "default".into());
+        self.run_file = Some(file);
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -379,14 +468,35 @@ fn parse_addresses(text: &str) -> Result<Addresses, String> {
     Ok(Addresses(addresses))
 }
 
+/// A `tbmq` command line without options.
+#[cfg(test)]
+pub fn test_tbmq() -> Tbmq {
+    match Cli::parse_from(["shardmq-loadgen", "tbmq"]).scenario {
+        Scenario::Tbmq(tbmq) => tbmq,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_win_over_variables_and_these_over_the_file() {
+        let lookup = |name: &str| (name == "MQTT_PORT").then(|| "1999".to_string());
+        let environment = Environment::read(lookup).unwrap();
+        let mut tbmq = test_tbmq();
+        tbmq.complete(&environment, |_| false).unwrap();
+        assert_eq!((tbmq.common.port, tbmq.common.keep_alive), (1999, 600));
+        assert_eq!((tbmq.common.rate, tbmq.common.duration), (Some(100.0), Duration::from_secs(30)));
+        let mut tbmq = test_tbmq();
+        tbmq.complete(&environment, |name| name == "port" || name == "duration").unwrap();
+        assert_eq!((tbmq.common.port, tbmq.common.duration), (1883, Duration::from_secs(10)));
     }
 
     #[test]

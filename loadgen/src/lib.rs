@@ -13,4 +13,5 @@ pub mod process;
 pub mod random;
 pub mod report;
 pub mod scenario;
+pub mod tbmq;
 pub mod tracker;

@@ -1,6 +1,5 @@
 //! `shardmq-loadgen`: reads the command line, runs the scenario, reports.
 
-use clap::Parser;
 use loadgen::args::Cli;
 use std::process::ExitCode;
 
@@ -8,7 +7,7 @@ use std::process::ExitCode;
 const EXIT_FAILED: u8 = 4;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     match run(&cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

@@ -39,6 +39,8 @@ pub struct Report {
     pub is_valid: bool,
     pub broker: Option<BrokerReport>,
     pub first_error: Option<String>,
+    /// The summary line of TBMQ's tool, for its scenario.
+    pub tbmq: Option<String>,
     pub series: Vec<Second>,
 }
 

@@ -119,6 +119,9 @@ impl Report {
             verdict.connect_failed,
             verdict.disconnected,
         )?;
+        if let Some(line) = &self.tbmq {
+            writeln!(out, "  {line}")?;
+        }
         if let Some(error) = &self.first_error {
             writeln!(out, "  first error: {error}")?;
         }

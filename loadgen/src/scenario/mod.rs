@@ -12,6 +12,7 @@ mod fan;
 mod offline;
 mod p2p;
 mod retained;
+mod tbmq;
 mod wildcard;
 
 use crate::args::{Common, Scenario};
@@ -29,6 +30,7 @@ pub fn run(scenario: &Scenario) -> Result<Report> {
         Scenario::Conn(args) => conn::run(scenario, args),
         Scenario::Retained(args) => retained::run(scenario, args),
         Scenario::Offline(args) => offline::run(scenario, args),
+        Scenario::Tbmq(args) => tbmq::run(scenario, args),
     }
 }
 
@@ -43,6 +45,7 @@ impl Scenario {
             Scenario::Conn(_) => "conn",
             Scenario::Retained(_) => "retained",
             Scenario::Offline(_) => "offline",
+            Scenario::Tbmq(_) => "tbmq",
         }
     }
 
@@ -56,6 +59,7 @@ impl Scenario {
             Scenario::Conn(args) => &args.common,
             Scenario::Retained(args) => &args.common,
             Scenario::Offline(args) => &args.common,
+            Scenario::Tbmq(args) => &args.common,
         }
     }
 }

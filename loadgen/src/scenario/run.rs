@@ -223,6 +223,7 @@ impl<'a> Run<'a> {
             generator,
             broker: span.broker(common, measured.delivered),
             first_error,
+            tbmq: None,
             series: series.seconds,
         })
     }

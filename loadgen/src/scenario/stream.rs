@@ -9,7 +9,11 @@ use crate::report::Report;
 use anyhow::Result;
 
 pub fn run(scenario: &Scenario, plan: Plan) -> Result<Report> {
-    let mut run = Run::start(scenario, plan)?;
+    run_connected(Run::start(scenario, plan)?, false)
+}
+
+/// The same with a run that may have done something before. `wipes`: the sessions of subscribers end with it.
+pub fn run_connected(mut run: Run<'_>, wipes: bool) -> Result<Report> {
     run.watch.phase("connect-begin");
     for role in [Role::Subscriber, Role::Publisher, Role::Idle] {
         run.connect(role)?;
@@ -19,6 +23,10 @@ pub fn run(scenario: &Scenario, plan: Plan) -> Result<Report> {
     run.watch.phase("drain-begin");
     drain(&mut run)?;
     run.watch.phase("drain-end");
+    if wipes {
+        run.engine.command(Command::Disconnect(Role::Subscriber));
+        run.wipe(Role::Subscriber)?;
+    }
     run.report(&span)
 }
 

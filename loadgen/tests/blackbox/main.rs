@@ -5,4 +5,5 @@ mod command_line;
 mod double;
 mod run;
 mod scenarios;
+mod tbmq;
 mod verdicts;

@@ -20,7 +20,18 @@ pub fn raw(args: &str) -> Output {
 
 /// Runs a scenario against a port, with the result on stdout.
 pub fn scenario(port: u16, args: &str) -> Ran {
-    let output = raw(&format!("{args} --port {port} --json -"));
+    with_environment(&format!("{args} --port {port} --json -"), &[])
+}
+
+/// Runs with these variables.
+pub fn with_environment(args: &str, variables: &[(&str, &str)]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shardmq-loadgen"));
+    let output = command.args(args.split_whitespace()).envs(variables.iter().copied()).output();
+    read(output.expect("the binary starts"))
+}
+
+/// What a finished process says.
+pub fn read(output: Output) -> Ran {
     let stdout = String::from_utf8(output.stdout).expect("text");
     let mut lines: Vec<Value> =
         stdout.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
