@@ -5,8 +5,8 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use protocol::{QoS, Version};
-use serde::Serialize;
-use std::net::{IpAddr, Ipv4Addr};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +18,32 @@ use std::time::Duration;
 )]
 pub struct Cli {
     #[command(subcommand)]
-    pub scenario: Scenario,
+    pub task: Task,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one")]
+pub enum Task {
+    #[command(flatten)]
+    Scenario(Scenario),
+    /// Does what an orchestrator says
+    Runner(RunnerArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RunnerArgs {
+    /// Address of the orchestrator
+    #[arg(long)]
+    pub orchestrator: SocketAddr,
+    /// CPUs to bind the workers to, in turn, on this machine
+    #[arg(long, value_parser = parse_cpus)]
+    pub cpus: Option<Cpus>,
+    /// Source addresses of this machine
+    #[arg(long, visible_alias = "ifaddr", value_parser = parse_addresses)]
+    pub source: Option<Addresses>,
+    /// Give up when the orchestrator is not there for so long
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    pub patience: Duration,
 }
 
 impl Cli {
@@ -26,7 +51,9 @@ impl Cli {
     pub fn read() -> Cli {
         let matches = Cli::command().get_matches();
         let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-        if let (Scenario::Tbmq(tbmq), Some((_, given))) = (&mut cli.scenario, matches.subcommand()) {
+        if let (Task::Scenario(Scenario::Tbmq(tbmq)), Some((_, given))) =
+            (&mut cli.task, matches.subcommand())
+        {
             let is_given = |name: &str| given.value_source(name) == Some(ValueSource::CommandLine);
             let environment = Environment::read(|name| std::env::var(name).ok());
             let environment = environment.unwrap_or_else(|error| usage_error(&error));
@@ -40,7 +67,7 @@ fn usage_error(error: &dyn std::error::Error) -> ! {
     Cli::command().error(ErrorKind::ValueValidation, error).exit()
 }
 
-#[derive(Clone, Debug, Subcommand, Serialize)]
+#[derive(Clone, Debug, Subcommand, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "name")]
 pub enum Scenario {
     /// Pairs of one publisher and one subscriber, each with a topic of its own
@@ -72,7 +99,7 @@ pub enum Scenario {
     Tbmq(Tbmq),
 }
 
-#[derive(Clone, Debug, Args, Serialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub struct P2p {
     /// Pairs of publisher and subscriber
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
@@ -82,7 +109,7 @@ pub struct P2p {
     pub common: Common,
 }
 
-#[derive(Clone, Debug, Args, Serialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub struct FanOut {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub publishers: u32,
@@ -93,7 +120,7 @@ pub struct FanOut {
     pub common: Common,
 }
 
-#[derive(Clone, Debug, Args, Serialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub struct FanIn {
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub publishers: u32,
@@ -104,7 +131,7 @@ pub struct FanIn {
     pub common: Common,
 }
 
-#[derive(Clone, Debug, Args, Serialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub struct Share {
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub publishers: u32,
@@ -116,7 +143,7 @@ pub struct Share {
     pub common: Common,
 }
 
-#[derive(Clone, Debug, Args, Serialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub struct Wildcard {
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub publishers: u32,
@@ -130,13 +157,13 @@ pub struct Wildcard {
     pub common: Common,
 }
 
-#[derive(Clone, Debug, Args, Serialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub struct Conn {
     #[arg(short = 'c', long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub connections: u32,
     /// Hold them for so long
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
-    #[serde(serialize_with = "as_seconds")]
+    #[serde(with = "seconds")]
     pub hold: Duration,
     /// Ask the broker to keep the sessions
     #[arg(long)]
@@ -146,7 +173,7 @@ pub struct Conn {
     pub common: Common,
 }
 
-#[derive(Clone, Debug, Args, Serialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub struct Retained {
     /// Topics, each with one message
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
@@ -164,7 +191,7 @@ pub struct Retained {
     pub common: Common,
 }
 
-#[derive(Clone, Debug, Args, Serialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub struct Offline {
     /// Persistent sessions, each with a topic of its own
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
@@ -182,7 +209,7 @@ pub struct Offline {
     pub hook_at: HookAt,
     /// For the hook and until the broker accepts connections
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
-    #[serde(serialize_with = "as_seconds")]
+    #[serde(with = "seconds")]
     pub hook_timeout: Duration,
     #[command(flatten)]
     #[serde(flatten)]
@@ -190,7 +217,7 @@ pub struct Offline {
 }
 
 /// Options that are given win over the environment variables of TBMQ's tool, and these over the file.
-#[derive(Clone, Debug, Args, Serialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub struct Tbmq {
     /// Run file [default: TEST_RUN_CONFIGURATION_FILE, or pairs as TEST_RUN_DEFAULT_* say]
     pub file: Option<PathBuf>,
@@ -253,7 +280,7 @@ impl Tbmq {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookAt {
     /// When all messages are acknowledged
@@ -263,7 +290,7 @@ pub enum HookAt {
 }
 
 /// What all scenarios take. Letters are those of emqtt-bench.
-#[derive(Clone, Debug, Args, Serialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub struct Common {
     /// Broker addresses, taken in turn
     #[arg(short = 'h', long, default_value = "127.0.0.1", value_delimiter = ',')]
@@ -303,15 +330,15 @@ pub struct Common {
     pub rate: Option<f64>,
     /// Open loop: the rate grows from nothing for so long
     #[arg(long, default_value = "0", value_parser = parse_duration)]
-    #[serde(serialize_with = "as_seconds")]
+    #[serde(with = "seconds")]
     pub ramp: Duration,
     /// Measured interval: 10s, 500ms, 2m, or a number of seconds
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
-    #[serde(serialize_with = "as_seconds")]
+    #[serde(with = "seconds")]
     pub duration: Duration,
     /// Load before the measured interval [default: 1s, with --count 0]
     #[arg(long, value_parser = parse_duration)]
-    #[serde(serialize_with = "as_some_seconds")]
+    #[serde(with = "some_seconds")]
     pub warmup: Option<Duration>,
     /// Publish so many messages in all, instead of for a duration
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
@@ -333,11 +360,22 @@ pub struct Common {
     pub prefix: String,
     /// Give up on what did not come when nothing came for so long
     #[arg(long, default_value = "3s", value_parser = parse_duration)]
-    #[serde(serialize_with = "as_seconds")]
+    #[serde(with = "seconds")]
     pub settle: Duration,
     /// Broker processes whose CPU time, memory and context switches are taken over the measured interval
     #[arg(long, value_delimiter = ',')]
     pub broker_pid: Vec<i32>,
+    /// Listen here for runners, which are processes on this or other machines, and let them do the work
+    #[arg(long, requires = "runners")]
+    #[serde(skip)]
+    pub orchestrator: Option<SocketAddr>,
+    /// So many runners, each with --threads workers
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub runners: u16,
+    /// Tells the messages of this run from all others; all its processes have the same
+    #[arg(skip)]
+    #[serde(skip)]
+    pub tag: Option<u32>,
     /// Write the result here; - is stdout
     #[arg(long)]
     #[serde(skip)]
@@ -370,7 +408,7 @@ impl Common {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Mqtt {
     #[value(name = "3.1", alias = "3")]
     #[serde(rename = "3.1")]
@@ -393,11 +431,11 @@ impl From<Mqtt> for Version {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cpus(pub Vec<usize>);
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Addresses(pub Vec<IpAddr>);
 
@@ -416,15 +454,34 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * factor).map_err(|error| error.to_string())
 }
 
-fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
+/// A duration in JSON: seconds.
+mod seconds {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::time::Duration;
+
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(duration.as_secs_f64())
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+    }
 }
 
-fn as_some_seconds<S: serde::Serializer>(
-    duration: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
+/// The same, or null.
+mod some_seconds {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::time::Duration;
+
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        let seconds = Option::<f64>::deserialize(deserializer)?;
+        seconds.map(Duration::try_from_secs_f64).transpose().map_err(serde::de::Error::custom)
+    }
 }
 
 fn parse_positive(text: &str) -> Result<f64, String> {
@@ -471,8 +528,8 @@ fn parse_addresses(text: &str) -> Result<Addresses, String> {
 /// A `tbmq` command line without options.
 #[cfg(test)]
 pub fn test_tbmq() -> Tbmq {
-    match Cli::parse_from(["shardmq-loadgen", "tbmq"]).scenario {
-        Scenario::Tbmq(tbmq) => tbmq,
+    match Cli::parse_from(["shardmq-loadgen", "tbmq"]).task {
+        Task::Scenario(Scenario::Tbmq(tbmq)) => tbmq,
         other => panic!("{other:?}"),
     }
 }

@@ -1,14 +1,29 @@
 //! CLOCK_MONOTONIC in nanoseconds: the same clock for all processes of one machine.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Largest process id of Linux.
 const PID_MAX: i32 = 1 << 22;
 
-/// Nanoseconds of the monotonic clock.
+/// What is added to the monotonic clock of this machine: 0, or the way to the clock of the orchestrator.
+static OFFSET_NS: AtomicI64 = AtomicI64::new(0);
+
+/// Nanoseconds of the run's monotonic clock: that of this machine, or of the orchestrator.
 #[inline]
 pub fn now_ns() -> u64 {
+    own_ns().wrapping_add_signed(OFFSET_NS.load(Ordering::Relaxed))
+}
+
+/// Nanoseconds of the monotonic clock of this machine.
+#[inline]
+pub fn own_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC).expect("every system has a monotonic clock")
+}
+
+/// From now on this process counts time as the orchestrator does.
+pub fn set_offset_ns(offset: i64) {
+    OFFSET_NS.store(offset, Ordering::Relaxed);
 }
 
 /// CPU time of another thread of this process; None if it is over.

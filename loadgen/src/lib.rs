@@ -5,6 +5,8 @@
 pub mod args;
 pub mod clock;
 pub mod engine;
+pub mod fleet;
+pub mod generator;
 pub mod latency;
 pub mod pacing;
 pub mod payload;

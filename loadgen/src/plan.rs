@@ -2,6 +2,7 @@
 //! engine carries it out, and the verdict is what differs from it.
 
 use protocol::{QoS, Version};
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
@@ -51,7 +52,7 @@ impl std::fmt::Display for ClientId {
 }
 
 /// In which order clients connect, and whom a command means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     Subscriber,
     Publisher,
@@ -143,7 +144,10 @@ impl FlowSet {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub options: Options,
+    /// Of all processes together.
     pub worker_count: usize,
+    /// The workers of this process.
+    pub local: Range<usize>,
     pub clients: Vec<Client>,
     pub flows: Vec<Flow>,
     pub receivers: Vec<Receiver>,
@@ -151,7 +155,28 @@ pub struct Plan {
 
 impl Plan {
     pub fn new(options: Options, worker_count: usize) -> Plan {
-        Plan { options, worker_count, clients: vec![], flows: vec![], receivers: vec![] }
+        Plan {
+            options,
+            worker_count,
+            local: 0..worker_count,
+            clients: vec![],
+            flows: vec![],
+            receivers: vec![],
+        }
+    }
+
+    /// In closed loop a publisher must hear of its deliveries, which only reaches the threads of its own process.
+    /// The first flow for which that fails, if processes have so many workers.
+    pub fn unheard_flow(&self, workers_of_a_process: usize) -> Option<u32> {
+        if !matches!(self.options.pace, Pace::Window(_)) {
+            return None;
+        }
+        let process = |worker: usize| worker / workers_of_a_process;
+        self.receivers.iter().find_map(|receiver| {
+            let is_elsewhere =
+                |flow: &u32| process(self.flows[*flow as usize].worker) != process(receiver.worker);
+            receiver.flows.iter().find(is_elsewhere)
+        })
     }
 
     /// Adds a publisher of these topics; each becomes a flow. Returns their indexes.

@@ -79,7 +79,7 @@ impl Context {
     }
 
     pub fn port(&self) -> &Port {
-        &self.shared.ports[self.worker]
+        self.shared.port(self.worker)
     }
 
     pub fn set_publisher(&mut self, flow: u32, slot: u32) {
@@ -177,7 +177,7 @@ impl Context {
             self.credited.sort_unstable_by_key(|flow| flows[*flow as usize].worker);
             for group in self.credited.chunk_by(|a, b| flows[*a as usize].worker == flows[*b as usize].worker)
             {
-                let port = &self.shared.ports[flows[group[0] as usize].worker];
+                let port = self.shared.port(flows[group[0] as usize].worker);
                 port.credit(group.iter().map(|flow| (*flow, self.delivered[*flow as usize])));
             }
         }

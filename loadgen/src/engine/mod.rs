@@ -17,18 +17,22 @@ mod worker;
 pub use connector::ConnectLimits;
 pub use port::Interval;
 pub use stats::Stats;
-pub use worker::WorkerOutcome;
+use subscriber::ReceiverState;
+use worker::WorkerOutcome;
 
+use crate::latency::{self, Latencies};
 use crate::payload;
 use crate::plan::{Plan, Role};
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use port::{Measured, Port};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 /// What the coordinator asks of the workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     Connect(Role),
     /// Connect with a clean start and without a subscription: removes the session of an earlier run.
@@ -54,8 +58,11 @@ pub enum Command {
     Finish,
 }
 
+/// Files of this process beside its connections.
+const OTHER_FILES: u64 = 64;
+
 /// What all threads of a run see.
-pub struct Shared {
+struct Shared {
     plan: Plan,
     limits: ConnectLimits,
     filler: Vec<u8>,
@@ -67,8 +74,9 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn plan(&self) -> &Plan {
-        &self.plan
+    /// The port of a worker of this process; `worker` counts through all processes.
+    fn port(&self, worker: usize) -> &Port {
+        &self.ports[worker - self.plan.local.start]
     }
 
     fn tick(&self) -> u64 {
@@ -92,7 +100,17 @@ impl Engine {
                 crate::pacing::phases(plan.flows.len(), ns, options.seed)
             }
         };
-        let ports = (0..plan.worker_count).map(|_| Port::new()).collect::<std::io::Result<_>>()?;
+        let connections =
+            plan.clients.iter().filter(|client| plan.local.contains(&client.worker)).count() as u64;
+        let files = socket::raise_file_limit(connections + OTHER_FILES);
+        if files < connections {
+            bail!("{connections} connections need as many files, but the limit is {files} (ulimit -n)");
+        }
+        if !cpus.is_empty() {
+            // The coordinator must not disturb the broker's CPUs.
+            socket::pin_to(cpus)?;
+        }
+        let ports = plan.local.clone().map(|_| Port::new()).collect::<std::io::Result<_>>()?;
         let shared = Arc::new(Shared {
             filler: payload::filler(options.seed, options.payload_size),
             phases,
@@ -104,13 +122,13 @@ impl Engine {
         });
         let spawn = |index: usize| {
             let shared = shared.clone();
-            let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
+            let cpu = (!cpus.is_empty()).then(|| cpus[(index - shared.plan.local.start) % cpus.len()]);
             std::thread::Builder::new()
                 .name(format!("load-{index}"))
                 .spawn(move || worker::run(shared, index, cpu).with_context(|| format!("worker {index}")))
                 .context("cannot start a thread")
         };
-        let threads = (0..shared.plan.worker_count).map(spawn).collect::<Result<_>>()?;
+        let threads = shared.plan.local.clone().map(spawn).collect::<Result<_>>()?;
         Ok(Engine { shared, threads })
     }
 
@@ -155,14 +173,79 @@ impl Engine {
         self.threads.iter().all(|thread| !thread.is_finished())
     }
 
-    /// Disconnects all, and returns what the workers know and the latencies that were not taken yet.
-    pub fn finish(self) -> Result<(Arc<Shared>, Vec<WorkerOutcome>, Vec<Interval>)> {
+    /// Disconnects all, and returns what the workers know.
+    pub fn finish(self) -> Result<Ended> {
         self.command(Command::Finish);
-        let join = |thread: JoinHandle<Result<WorkerOutcome>>| {
-            thread.join().unwrap_or_else(|_| Err(anyhow!("a worker panicked")))
-        };
-        let outcomes = self.threads.into_iter().map(join).collect::<Result<Vec<_>>>()?;
-        let intervals = self.shared.ports.iter().flat_map(Port::take_intervals).collect();
-        Ok((self.shared, outcomes, intervals))
+        let mut ended = Ended::default();
+        let mut failed = None;
+        for thread in self.threads {
+            match thread.join() {
+                Ok(Ok(outcome)) => ended.add(outcome),
+                Ok(Err(error)) => failed = failed.or(Some(error)),
+                Err(_) => failed = failed.or(Some(anyhow!("a worker panicked"))),
+            }
+        }
+        ended.intervals = self.shared.ports.iter().flat_map(Port::take_intervals).collect();
+        failed.map_or(Ok(ended), Err)
+    }
+}
+
+/// A number for some flows, by their index.
+pub type PerFlow = Vec<(u32, u64)>;
+
+/// What the workers of this process know at the end.
+pub struct Ended {
+    /// Flow and messages sent.
+    pub sent: PerFlow,
+    /// Flow and number of messages that were not acknowledged, or refused: nobody owes their delivery.
+    pub unacked: PerFlow,
+    pub receivers: Vec<ReceiverState>,
+    pub connect_latency: Latencies,
+    pub ack_latency: Latencies,
+    /// Latencies that no tick took.
+    pub intervals: Vec<Interval>,
+}
+
+impl Default for Ended {
+    fn default() -> Ended {
+        Ended {
+            sent: vec![],
+            unacked: vec![],
+            receivers: vec![],
+            connect_latency: latency::histogram(),
+            ack_latency: latency::histogram(),
+            intervals: vec![],
+        }
+    }
+}
+
+impl Ended {
+    fn add(&mut self, outcome: WorkerOutcome) {
+        self.sent.extend(outcome.sent);
+        self.unacked.extend(outcome.unacked);
+        self.receivers.extend(outcome.receivers);
+        let same = "all histograms have the same bounds";
+        self.connect_latency.add(outcome.connect_latency).expect(same);
+        self.ack_latency.add(outcome.ack_latency).expect(same);
+    }
+
+    /// Flow and deliveries that never came to the receivers of this process, given what all processes sent.
+    pub fn lost(&self, sent: &[(u32, u64)], unacked: &[(u32, u64)]) -> PerFlow {
+        let sent: HashMap<u32, u64> = sent.iter().copied().collect();
+        let mut excused: HashMap<u32, Vec<u64>> = HashMap::new();
+        for (flow, sequence) in unacked {
+            excused.entry(*flow).or_default().push(*sequence);
+        }
+        let mut lost: BTreeMap<u32, u64> = BTreeMap::new();
+        for receiver in &self.receivers {
+            for (flow, tracker) in receiver.flows.iter().zip(&receiver.trackers) {
+                let excused = excused.get(&flow).map_or(&[][..], Vec::as_slice);
+                let count = tracker.lost(sent.get(&flow).copied().unwrap_or(0), excused);
+                if count > 0 {
+                    *lost.entry(flow).or_default() += count;
+                }
+            }
+        }
+        lost.into_iter().collect()
     }
 }

@@ -1,11 +1,11 @@
 //! What workers count. A worker counts in plain integers and hands them over once a turn.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 macro_rules! stats {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
         /// Counters of one worker, or of all together. They only grow.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         pub struct Stats { $($(#[$doc])* pub $name: u64),+ }
 
         impl Stats {

@@ -60,7 +60,7 @@ pub fn run(shared: Arc<Shared>, index: usize, cpu: Option<usize>) -> Result<Work
         socket::pin_to(&[cpu]).with_context(|| format!("cannot run on CPU {cpu}"))?;
     }
     socket::wake_on_time();
-    shared.ports[index].set_thread_id(crate::clock::thread_id());
+    shared.port(index).set_thread_id(crate::clock::thread_id());
     let mut worker = Worker::new(shared, index)?;
     while !worker.is_over {
         worker.turn()?;
@@ -71,7 +71,7 @@ pub fn run(shared: Arc<Shared>, index: usize, cpu: Option<usize>) -> Result<Work
 impl Worker {
     fn new(shared: Arc<Shared>, index: usize) -> Result<Worker> {
         let poller = Poller::new()?;
-        poller.add(shared.ports[index].doorbell.fd(), DOORBELL)?;
+        poller.add(shared.port(index).doorbell.fd(), DOORBELL)?;
         let plan = &shared.plan;
         let mine = |worker: usize| worker == index;
         let connections: Vec<Connection> = (0..)

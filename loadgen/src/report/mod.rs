@@ -6,6 +6,7 @@ pub mod series;
 pub mod text;
 
 use crate::engine::Stats;
+use crate::fleet::ClockReport;
 use crate::latency::Percentiles;
 use crate::process::{BrokerReport, ratio};
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub struct Report {
     pub ack_latency_ns: Percentiles,
     pub verdict: Verdict,
     pub generator: GeneratorReport,
+    /// Of runners, if there are several processes.
+    pub clocks: Vec<ClockReport>,
     /// The verdict passed and the load generator was not the limit.
     pub is_valid: bool,
     pub broker: Option<BrokerReport>,

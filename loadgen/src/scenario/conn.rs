@@ -2,7 +2,7 @@
 
 use super::run::Run;
 use super::setup;
-use crate::args::{Conn, Scenario};
+use crate::args::Conn;
 use crate::engine::Command;
 use crate::plan::{Client, Plan, Role};
 use crate::report::Report;
@@ -25,8 +25,7 @@ pub fn plan(args: &Conn) -> Result<Plan> {
     Ok(plan)
 }
 
-pub fn run(scenario: &Scenario, args: &Conn) -> Result<Report> {
-    let mut run = Run::start(scenario, plan(args)?)?;
+pub fn run(mut run: Run<'_>, args: &Conn) -> Result<Report> {
     let begin = run.begin("connect");
     let count = args.connections as u64;
     let (missing, error) = run.try_connect(Command::Connect(Role::Idle), count)?;
@@ -38,7 +37,7 @@ pub fn run(scenario: &Scenario, args: &Conn) -> Result<Report> {
     if !args.hold.is_zero() {
         let begin = run.begin("hold");
         let end_ns = begin.ns + args.hold.as_nanos() as u64;
-        run.watch.sleep_until(&run.engine, end_ns)?;
+        run.watch.sleep_until(&run.generator, end_ns)?;
         let hold = run.end("hold", begin);
         run.report_phase("hold", "connection", count - missing, &hold);
     }

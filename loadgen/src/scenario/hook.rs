@@ -31,19 +31,19 @@ pub fn run(run: &mut Run<'_>, command: &str, timeout: Duration) -> Result<Durati
             bail!("the hook did not end within {timeout:?}");
         }
         let look = clock::now_ns() + RETRY.as_nanos() as u64;
-        run.watch.sleep_until(&run.engine, look)?;
+        run.watch.sleep_until(&run.generator, look)?;
     };
     if !status.success() {
         bail!("the hook failed: {status}");
     }
     let ended_ns = clock::now_ns();
-    let target = run.engine.plan().options.targets[0];
+    let target = run.generator.plan().options.targets[0];
     while !accepts(target) {
         if clock::now_ns() > deadline {
             bail!("{target} accepts no connections {timeout:?} after the hook began");
         }
         let look = clock::now_ns() + RETRY.as_nanos() as u64;
-        run.watch.sleep_until(&run.engine, look)?;
+        run.watch.sleep_until(&run.generator, look)?;
     }
     run.watch.phase("hook-end");
     Ok(Duration::from_nanos(clock::now_ns() - ended_ns))

@@ -16,21 +16,37 @@ mod tbmq;
 mod wildcard;
 
 use crate::args::{Common, Scenario};
+use crate::plan::Plan;
 use crate::report::Report;
 use anyhow::Result;
+use run::Run;
+
+pub use setup::connect_limits;
+
+/// What a scenario consists of.
+pub fn plan(scenario: &Scenario) -> Result<Plan> {
+    match scenario {
+        Scenario::P2p(args) => p2p::plan(args),
+        Scenario::FanOut(args) => fan::out_plan(args),
+        Scenario::FanIn(args) => fan::in_plan(args),
+        Scenario::Share(args) => fan::share_plan(args),
+        Scenario::Wildcard(args) => wildcard::plan(args),
+        Scenario::Conn(args) => conn::plan(args),
+        Scenario::Retained(args) => retained::plan(args),
+        Scenario::Offline(args) => offline::plan(args),
+        Scenario::Tbmq(args) => tbmq::plan(args),
+    }
+}
 
 /// Carries out a scenario.
 pub fn run(scenario: &Scenario) -> Result<Report> {
+    let run = Run::start(scenario, plan(scenario)?)?;
     match scenario {
-        Scenario::P2p(args) => stream::run(scenario, p2p::plan(args)?),
-        Scenario::FanOut(args) => stream::run(scenario, fan::out_plan(args)?),
-        Scenario::FanIn(args) => stream::run(scenario, fan::in_plan(args)?),
-        Scenario::Share(args) => stream::run(scenario, fan::share_plan(args)?),
-        Scenario::Wildcard(args) => stream::run(scenario, wildcard::plan(args)?),
-        Scenario::Conn(args) => conn::run(scenario, args),
-        Scenario::Retained(args) => retained::run(scenario, args),
-        Scenario::Offline(args) => offline::run(scenario, args),
-        Scenario::Tbmq(args) => tbmq::run(scenario, args),
+        Scenario::Conn(args) => conn::run(run, args),
+        Scenario::Retained(args) => retained::run(run, args),
+        Scenario::Offline(args) => offline::run(run, args),
+        Scenario::Tbmq(args) => tbmq::run(run, args),
+        _ => stream::run(run, false),
     }
 }
 
@@ -60,6 +76,20 @@ impl Scenario {
             Scenario::Retained(args) => &args.common,
             Scenario::Offline(args) => &args.common,
             Scenario::Tbmq(args) => &args.common,
+        }
+    }
+
+    pub fn common_mut(&mut self) -> &mut Common {
+        match self {
+            Scenario::P2p(args) => &mut args.common,
+            Scenario::FanOut(args) => &mut args.common,
+            Scenario::FanIn(args) => &mut args.common,
+            Scenario::Share(args) => &mut args.common,
+            Scenario::Wildcard(args) => &mut args.common,
+            Scenario::Conn(args) => &mut args.common,
+            Scenario::Retained(args) => &mut args.common,
+            Scenario::Offline(args) => &mut args.common,
+            Scenario::Tbmq(args) => &mut args.common,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::run::Run;
 use super::{hook, setup};
-use crate::args::{HookAt, Offline, Scenario};
+use crate::args::{HookAt, Offline};
 use crate::engine::{Command, Stats};
 use crate::plan::{FlowSet, Pace, Plan, Role};
 use crate::report::Report;
@@ -32,13 +32,12 @@ pub fn plan(args: &Offline) -> Result<Plan> {
     Ok(plan)
 }
 
-pub fn run(scenario: &Scenario, args: &Offline) -> Result<Report> {
-    let mut run = Run::start(scenario, plan(args)?)?;
+pub fn run(mut run: Run<'_>, args: &Offline) -> Result<Report> {
     let messages = args.sessions as u64 * args.messages;
     run.watch.phase("connect-begin");
     run.wipe(Role::Subscriber)?;
     run.connect(Role::Subscriber)?;
-    run.engine.command(Command::Disconnect(Role::Subscriber));
+    run.generator.command(Command::Disconnect(Role::Subscriber));
     if args.hook.is_some() {
         run.wipe(Role::Publisher)?;
     }
@@ -46,24 +45,24 @@ pub fn run(scenario: &Scenario, args: &Offline) -> Result<Report> {
     run.watch.phase("connect-end");
 
     let begin = run.begin("queue");
-    run.engine.command(Command::Publish { start_ns: begin.ns, limit: args.messages });
+    run.generator.command(Command::Publish { start_ns: begin.ns, limit: args.messages });
     if let (Some(command), HookAt::Publishing) = (&args.hook, args.hook_at) {
-        run.engine.command(Command::ExpectBreaks(true));
+        run.generator.command(Command::ExpectBreaks(true));
         run.settle(move |stats| answered(stats) >= messages / 2)?;
         hook::run(&mut run, command, args.hook_timeout)?;
     }
     let is_acked = run.common.qos > 0;
     run.settle(move |stats| stats.sent >= messages && (!is_acked || answered(stats) >= messages))?;
-    run.engine.command(Command::ExpectBreaks(false));
+    run.generator.command(Command::ExpectBreaks(false));
     run.fence(Role::Publisher)?;
     let queue = run.end("queue", begin);
     run.report_phase("queue", "message", messages, &queue);
 
-    run.engine.command(Command::Disconnect(Role::Publisher));
+    run.generator.command(Command::Disconnect(Role::Publisher));
     if let (Some(command), HookAt::Queued) = (&args.hook, args.hook_at) {
-        run.engine.command(Command::ExpectBreaks(true));
+        run.generator.command(Command::ExpectBreaks(true));
         hook::run(&mut run, command, args.hook_timeout)?;
-        run.engine.command(Command::ExpectBreaks(false));
+        run.generator.command(Command::ExpectBreaks(false));
     }
     let begin = run.begin("measure");
     run.connect(Role::Subscriber)?;
@@ -72,7 +71,7 @@ pub fn run(scenario: &Scenario, args: &Offline) -> Result<Report> {
     run.report_phase("drain", "message", drain.end.stats.delivered, &drain);
 
     // Acknowledgements of the last deliveries go out before the sessions end.
-    run.engine.command(Command::Disconnect(Role::Subscriber));
+    run.generator.command(Command::Disconnect(Role::Subscriber));
     run.wipe(Role::Subscriber)?;
     run.report(&drain)
 }

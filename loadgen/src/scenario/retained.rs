@@ -2,7 +2,7 @@
 
 use super::run::Run;
 use super::setup;
-use crate::args::{Retained, Scenario};
+use crate::args::Retained;
 use crate::engine::{Command, Stats};
 use crate::plan::{FlowSet, Pace, Plan, Role};
 use crate::report::Report;
@@ -33,15 +33,14 @@ pub fn plan(args: &Retained) -> Result<Plan> {
     Ok(plan)
 }
 
-pub fn run(scenario: &Scenario, args: &Retained) -> Result<Report> {
-    let mut run = Run::start(scenario, plan(args)?)?;
+pub fn run(mut run: Run<'_>, args: &Retained) -> Result<Report> {
     let topics = args.topics as u64;
     run.watch.phase("connect-begin");
     run.connect(Role::Publisher)?;
     run.watch.phase("connect-end");
 
     let begin = run.begin("store");
-    run.engine.command(Command::Publish { start_ns: begin.ns, limit: 1 });
+    run.generator.command(Command::Publish { start_ns: begin.ns, limit: 1 });
     let is_acked = run.common.qos > 0;
     run.settle(move |stats| stats.sent >= topics && (!is_acked || stats.acked + stats.refused >= topics))?;
     run.fence(Role::Publisher)?;
@@ -50,7 +49,7 @@ pub fn run(scenario: &Scenario, args: &Retained) -> Result<Report> {
 
     let begin = run.begin("measure");
     // Latency counts from the time of storing, so it is none.
-    run.engine.measure(u64::MAX..u64::MAX);
+    run.generator.measure(u64::MAX..u64::MAX);
     run.connect(Role::Subscriber)?;
     run.settle(|stats: &Stats| stats.delivered >= stats.owed)?;
     let deliver = run.end("measure", begin);
@@ -58,8 +57,8 @@ pub fn run(scenario: &Scenario, args: &Retained) -> Result<Report> {
     run.report_phase("deliver", "message", delivered, &deliver);
 
     if !args.keep {
-        run.engine.command(Command::Disconnect(Role::Subscriber));
-        run.engine.command(Command::ClearRetained);
+        run.generator.command(Command::Disconnect(Role::Subscriber));
+        run.generator.command(Command::ClearRetained);
         run.fence(Role::Publisher)?;
     }
     run.report(&deliver)

@@ -4,8 +4,9 @@ use super::watch::{self, Watch};
 use super::{setup, verdict};
 use crate::args::{Common, Scenario};
 use crate::clock;
-use crate::engine::{Command, Engine, Stats, socket};
-use crate::latency::{self, Percentiles};
+use crate::engine::{Command, Stats};
+use crate::generator::{Finished, Generator};
+use crate::latency::Percentiles;
 use crate::plan::{Plan, Role};
 use crate::process::{BrokerReport, Usage, ratio};
 use crate::report::progress::Progress;
@@ -13,8 +14,6 @@ use crate::report::{ConnectReport, Measured, PhaseReport, Report, SCHEMA};
 use anyhow::{Result, bail};
 use std::time::Duration;
 
-/// Files of this process beside its connections.
-const OTHER_FILES: u64 = 64;
 /// A broker that sets up no connection for so long is not going to.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -53,7 +52,7 @@ impl Span {
 pub struct Run<'a> {
     pub scenario: &'a Scenario,
     pub common: &'a Common,
-    pub engine: Engine,
+    pub generator: Generator,
     pub watch: Watch,
     started_unix_ms: u64,
     connect_ns: u64,
@@ -63,22 +62,12 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     pub fn start(scenario: &'a Scenario, plan: Plan) -> Result<Run<'a>> {
         let common = scenario.common();
-        let connections = plan.clients.len() as u64;
-        let files = socket::raise_file_limit(connections + OTHER_FILES);
-        if files < connections {
-            bail!("{connections} connections need as many files, but the limit is {files} (ulimit -n)");
-        }
-        let cpus = common.cpus.clone().unwrap_or_default().0;
-        if !cpus.is_empty() {
-            // The coordinator must not disturb the broker's CPUs.
-            socket::pin_to(&cpus)?;
-        }
         let watch = Watch::new(Progress::new(common.quiet), common.hlog.as_deref())?;
-        let engine = Engine::start(plan, setup::connect_limits(common), &cpus)?;
+        let generator = Generator::start(scenario, plan, setup::connect_limits(common))?;
         Ok(Run {
             scenario,
             common,
-            engine,
+            generator,
             watch,
             started_unix_ms: clock::unix_ms(),
             connect_ns: 0,
@@ -87,7 +76,7 @@ impl<'a> Run<'a> {
     }
 
     pub fn count_of(&self, role: Role) -> u64 {
-        self.engine.plan().clients.iter().filter(|client| client.role == role).count() as u64
+        self.generator.plan().clients.iter().filter(|client| client.role == role).count() as u64
     }
 
     /// Connects all clients with this role that are not connected; fails if one cannot.
@@ -103,32 +92,32 @@ impl<'a> Run<'a> {
     /// Removes the sessions of these clients that an earlier run may have left.
     pub fn wipe(&mut self, role: Role) -> Result<()> {
         self.try_connect(Command::Wipe(role), self.count_of(role))?;
-        self.engine.command(Command::Disconnect(role));
+        self.generator.command(Command::Disconnect(role));
         Ok(())
     }
 
     /// Gives a command that begins `count` connections, and waits for them. Returns how many were not set up, and
     /// why the first was not.
     pub fn try_connect(&mut self, command: Command, count: u64) -> Result<(u64, String)> {
-        let (before, begin) = (self.engine.stats(), clock::now_ns());
-        self.engine.command(command);
+        let (before, begin) = (self.generator.stats(), clock::now_ns());
+        self.generator.command(command);
         let over = move |stats: &Stats| stats.ready + stats.connect_failed;
         let is_over = move |stats: &Stats| over(stats) - over(&before) >= count;
-        self.watch.wait(&self.engine, CONNECT_PATIENCE, over, is_over)?;
+        self.watch.wait(&self.generator, CONNECT_PATIENCE, over, is_over)?;
         self.connect_ns += clock::now_ns() - begin;
-        let error = self.engine.first_error().unwrap_or_else(|| "no answer".into());
-        Ok((count - self.engine.stats().since(&before).ready.min(count), error))
+        let error = self.generator.first_error().unwrap_or_else(|| "no answer".into());
+        Ok((count - self.generator.stats().since(&before).ready.min(count), error))
     }
 
     /// Waits until the broker has handled all that these clients sent: an answer to PINGREQ comes behind it.
     pub fn fence(&mut self, role: Role) -> Result<()> {
         let count = self.count_of(role);
-        let before = self.engine.stats().fenced;
-        self.engine.command(Command::Fence(role));
+        let before = self.generator.stats().fenced;
+        self.generator.command(Command::Fence(role));
         let progress = |stats: &Stats| stats.fenced + stats.bytes_sent;
         let is_done = move |stats: &Stats| stats.fenced - before >= count;
-        if !self.watch.wait(&self.engine, CONNECT_PATIENCE, progress, is_done)? {
-            let error = self.engine.first_error().map_or(String::new(), |error| format!(": {error}"));
+        if !self.watch.wait(&self.generator, CONNECT_PATIENCE, progress, is_done)? {
+            let error = self.generator.first_error().map_or(String::new(), |error| format!(": {error}"));
             bail!("the broker does not answer PINGREQ{error}");
         }
         Ok(())
@@ -137,18 +126,18 @@ impl<'a> Run<'a> {
     /// Waits until `is_done`, or nothing was delivered or acknowledged for `--settle`. Tells whether it is done.
     pub fn settle(&mut self, is_done: impl Fn(&Stats) -> bool) -> Result<bool> {
         let progress = |stats: &Stats| stats.delivered + stats.acked + stats.duplicated + stats.redelivered;
-        self.watch.wait(&self.engine, self.common.settle, progress, is_done)
+        self.watch.wait(&self.generator, self.common.settle, progress, is_done)
     }
 
     pub fn moment(&self) -> Moment {
         let broker = Usage::of(&self.common.broker_pid);
-        let (stats, cpu_ns) = (self.engine.stats(), self.engine.cpu_ns());
+        let (stats, cpu_ns) = (self.generator.stats(), self.generator.cpu_ns());
         Moment { ns: clock::now_ns(), stats, cpu_ns, broker }
     }
 
     /// Begins a measured interval that is called `name`.
     pub fn begin(&mut self, name: &str) -> Moment {
-        self.watch.tick(&self.engine);
+        self.watch.tick(&self.generator);
         let moment = self.moment();
         self.watch.phase(&format!("{name}-begin"));
         moment
@@ -158,7 +147,7 @@ impl<'a> Run<'a> {
     pub fn end(&mut self, name: &str, begin: Moment) -> Span {
         let span = Span { begin, end: self.moment() };
         self.watch.phase(&format!("{name}-end"));
-        self.watch.tick(&self.engine);
+        self.watch.tick(&self.generator);
         span
     }
 
@@ -182,22 +171,16 @@ impl<'a> Run<'a> {
 
     /// Ends the run. `span` is the interval that the figures are of.
     pub fn report(self, span: &Span) -> Result<Report> {
-        let Run { scenario, common, engine, watch, .. } = self;
+        let Run { scenario, common, generator, watch, .. } = self;
         let mut series = watch.into_series();
-        let first_error = engine.first_error();
-        let totals = engine.stats();
-        let clients = engine.plan().clients.len() as u64;
-        let (shared, outcomes, intervals) = engine.finish()?;
-        watch::add_rest(&mut series, intervals)?;
+        let first_error = generator.first_error();
+        let totals = generator.stats();
+        let Finished { plan, mut ended, lost, clocks } = generator.finish()?;
+        watch::add_rest(&mut series, std::mem::take(&mut ended.intervals))?;
         let measured = span.stats();
         let cpu_ns = span.end.cpu_ns.iter().zip(&span.begin.cpu_ns).map(|(end, begin)| end - begin);
-        let verdict = verdict::verdict(&shared, &totals, &outcomes);
+        let verdict = verdict::verdict(&plan, &totals, &lost, ended.unacked.len() as u64);
         let generator = verdict::generator(&cpu_ns.collect::<Vec<_>>(), span.elapsed_ns(), &measured);
-        let (mut connect_latency, mut ack_latency) = (latency::histogram(), latency::histogram());
-        for outcome in &outcomes {
-            connect_latency.add(&outcome.connect_latency)?;
-            ack_latency.add(&outcome.ack_latency)?;
-        }
         Ok(Report {
             schema: SCHEMA,
             tool: env!("CARGO_PKG_NAME"),
@@ -205,22 +188,23 @@ impl<'a> Run<'a> {
             command: std::env::args().collect(),
             started_unix_ms: self.started_unix_ms,
             scenario: scenario.clone(),
-            clients,
-            flows: shared.plan().flows.len() as u64,
+            clients: plan.clients.len() as u64,
+            flows: plan.flows.len() as u64,
             connect: ConnectReport {
                 connections: totals.ready,
                 elapsed_ns: self.connect_ns,
                 per_second: ratio(totals.ready, self.connect_ns) * 1e9,
-                latency_ns: Percentiles::of(&connect_latency),
+                latency_ns: Percentiles::of(&ended.connect_latency),
             },
             measured: Measured::new(span.begin.ns, span.end.ns, &measured),
             phases: self.phases,
             totals,
             latency_ns: Percentiles::of(&series.total),
-            ack_latency_ns: Percentiles::of(&ack_latency),
+            ack_latency_ns: Percentiles::of(&ended.ack_latency),
             is_valid: verdict.passed && !generator.is_limit,
             verdict,
             generator,
+            clocks,
             broker: span.broker(common, measured.delivered),
             first_error,
             tbmq: None,

@@ -28,10 +28,12 @@ pub fn plan(common: &Common, flow_count: usize) -> Result<Plan> {
         retain: false,
         seed: common.seed,
         // What an earlier run left behind must not pass for ours.
-        tag: Random::new(common.seed ^ clock::now_ns() ^ std::process::id() as u64).next_u64() as u32,
+        tag: common.tag.unwrap_or_else(|| {
+            Random::new(common.seed ^ clock::now_ns() ^ std::process::id() as u64).next_u64() as u32
+        }),
         pace,
     };
-    Ok(Plan::new(options, common.threads as usize))
+    Ok(Plan::new(options, common.threads as usize * common.runners as usize))
 }
 
 fn targets(common: &Common) -> Result<Vec<SocketAddr>> {

@@ -1,19 +1,14 @@
 //! The way of running that most scenarios share: connect all, warm up, measure, wait for what is under way, judge.
 
 use super::run::{Run, Span};
-use crate::args::Scenario;
 use crate::clock;
 use crate::engine::{Command, Stats};
-use crate::plan::{Plan, Role};
+use crate::plan::Role;
 use crate::report::Report;
 use anyhow::Result;
 
-pub fn run(scenario: &Scenario, plan: Plan) -> Result<Report> {
-    run_connected(Run::start(scenario, plan)?, false)
-}
-
-/// The same with a run that may have done something before. `wipes`: the sessions of subscribers end with it.
-pub fn run_connected(mut run: Run<'_>, wipes: bool) -> Result<Report> {
+/// `wipes`: no sessions of subscribers are left behind.
+pub fn run(mut run: Run<'_>, wipes: bool) -> Result<Report> {
     run.watch.phase("connect-begin");
     for role in [Role::Subscriber, Role::Publisher, Role::Idle] {
         run.connect(role)?;
@@ -24,7 +19,7 @@ pub fn run_connected(mut run: Run<'_>, wipes: bool) -> Result<Report> {
     drain(&mut run)?;
     run.watch.phase("drain-end");
     if wipes {
-        run.engine.command(Command::Disconnect(Role::Subscriber));
+        run.generator.command(Command::Disconnect(Role::Subscriber));
         run.wipe(Role::Subscriber)?;
     }
     run.report(&span)
@@ -33,33 +28,33 @@ pub fn run_connected(mut run: Run<'_>, wipes: bool) -> Result<Report> {
 /// Warms up and measures.
 fn publish(run: &mut Run<'_>) -> Result<Span> {
     let common = run.common;
-    let flow_count = run.engine.plan().flows.len() as u64;
+    let flow_count = run.generator.plan().flows.len() as u64;
     let limit = common.count.map_or(u64::MAX, |count| count.div_ceil(flow_count));
     let warmup = common.warmup();
     if !warmup.is_zero() {
         let start_ns = clock::now_ns();
-        run.engine.command(Command::Publish { start_ns, limit });
+        run.generator.command(Command::Publish { start_ns, limit });
         run.watch.phase("warmup-begin");
-        run.watch.sleep_until(&run.engine, start_ns + warmup.as_nanos() as u64)?;
+        run.watch.sleep_until(&run.generator, start_ns + warmup.as_nanos() as u64)?;
     }
     let begin = run.begin("measure");
     let end_ns = begin.ns + common.duration.as_nanos() as u64;
-    run.engine.measure(begin.ns..if common.count.is_some() { u64::MAX } else { end_ns });
+    run.generator.measure(begin.ns..if common.count.is_some() { u64::MAX } else { end_ns });
     if warmup.is_zero() {
-        run.engine.command(Command::Publish { start_ns: clock::now_ns(), limit });
+        run.generator.command(Command::Publish { start_ns: clock::now_ns(), limit });
     }
     if common.count.is_some() {
         let total = limit * flow_count;
         let is_done = move |stats: &Stats| stats.sent >= total && stats.delivered >= stats.owed;
-        run.watch.wait(&run.engine, common.settle, |stats| stats.sent + stats.delivered, is_done)?;
+        run.watch.wait(&run.generator, common.settle, |stats| stats.sent + stats.delivered, is_done)?;
     } else {
         if common.rate.is_some() {
-            run.engine.command(Command::StopPublishing { at_ns: end_ns });
+            run.generator.command(Command::StopPublishing { at_ns: end_ns });
         }
-        run.watch.sleep_until(&run.engine, end_ns)?;
+        run.watch.sleep_until(&run.generator, end_ns)?;
     }
     let span = run.end("measure", begin);
-    run.engine.command(Command::StopPublishing { at_ns: span.end.ns });
+    run.generator.command(Command::StopPublishing { at_ns: span.end.ns });
     Ok(span)
 }
 

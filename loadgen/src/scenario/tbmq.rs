@@ -2,7 +2,7 @@
 
 use super::run::Run;
 use super::{setup, stream};
-use crate::args::{Scenario, Tbmq};
+use crate::args::Tbmq;
 use crate::plan::{Client, ClientId, FlowSet, Plan, Role};
 use crate::report::Report;
 use crate::tbmq::{RunFile, SubscriberGroup, TOPIC_INDEX_MAX};
@@ -10,21 +10,22 @@ use anyhow::{Context, Result, bail};
 use protocol::topic;
 use std::sync::Arc;
 
-pub fn run(scenario: &Scenario, args: &Tbmq) -> Result<Report> {
-    let file = args.run_file.as_ref().context("no run file")?;
-    let plan = plan(args, file)?;
-    let has_sessions = plan.clients.iter().any(|client| !client.clean_start);
-    let mut run = Run::start(scenario, plan)?;
+pub fn run(mut run: Run<'_>, args: &Tbmq) -> Result<Report> {
+    let has_sessions = run.generator.plan().clients.iter().any(|client| !client.clean_start);
     if has_sessions {
         run.wipe(Role::Subscriber)?;
     }
-    let mut report = stream::run_connected(run, has_sessions)?;
-    report.tbmq = Some(summary(file, &report));
+    let mut report = stream::run(run, has_sessions)?;
+    report.tbmq = Some(summary(run_file(args)?, &report));
     Ok(report)
 }
 
-pub fn plan(args: &Tbmq, file: &RunFile) -> Result<Plan> {
-    let common = &args.common;
+fn run_file(args: &Tbmq) -> Result<&RunFile> {
+    args.run_file.as_ref().context("no run file")
+}
+
+pub fn plan(args: &Tbmq) -> Result<Plan> {
+    let (common, file) = (&args.common, run_file(args)?);
     let mut plan = setup::plan(common, file.publishers() as usize)?;
     for group in &file.publisher_groups {
         let id = ids(&group.client_id_prefix, format!("test_pub_client_{}_", group.id));
@@ -149,8 +150,9 @@ mod tests {
             {"id":3,"subscribers":4,"topicFilter":"$share/g/a/#","expectedPublisherGroups":[1,2]}],
             "dummyClients":5,"secondsToRun":1,"maxMsgsPerPublisherPerSecond":1,"publisherQosValue":1,
             "subscriberQosValue":1}"#;
-        let file: RunFile = serde_json::from_str(text).unwrap();
-        let plan = plan(&test_tbmq(), &file).unwrap();
+        let mut args = test_tbmq();
+        args.run_file = Some(serde_json::from_str(text).unwrap());
+        let plan = plan(&args).unwrap();
         let flows: Vec<Vec<u32>> = plan.receivers.iter().map(|it| it.flows.iter().collect()).collect();
         assert_eq!(flows[0], (0..12).collect::<Vec<_>>());
         assert_eq!(flows[2], [1, 16]);

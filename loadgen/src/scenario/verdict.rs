@@ -1,35 +1,26 @@
 //! What differs between the plan and what came.
 
-use crate::engine::{Shared, Stats, WorkerOutcome};
+use crate::engine::Stats;
+use crate::plan::Plan;
 use crate::process::ratio;
 use crate::report::{GeneratorReport, Verdict};
+use std::collections::HashMap;
 
 /// A thread busier than this may be what limits the run.
 const BUSY_MAX: f64 = 0.9;
 /// More late messages than this share, and the load was not the one that was asked for.
 const LATE_MAX: f64 = 0.01;
 
-/// Compares what was sent with what every receiver got.
-pub fn verdict(shared: &Shared, stats: &Stats, outcomes: &[WorkerOutcome]) -> Verdict {
-    let mut sent = vec![0; shared.plan().flows.len()];
-    let mut unacked = vec![vec![]; sent.len()];
-    for outcome in outcomes {
-        outcome.sent.iter().for_each(|(flow, count)| sent[*flow as usize] = *count);
-        outcome.unacked.iter().for_each(|(flow, sequence)| unacked[*flow as usize].push(*sequence));
-    }
-    let mut lost = vec![0; sent.len()];
-    for receiver in outcomes.iter().flat_map(|outcome| &outcome.receivers) {
-        for (flow, tracker) in receiver.flows.iter().zip(&receiver.trackers) {
-            lost[flow as usize] += tracker.lost(sent[flow as usize], &unacked[flow as usize]);
-        }
-    }
-    let unacknowledged = unacked.iter().map(|sequences| sequences.len() as u64).sum::<u64>();
-    let qos = shared.plan().flows.first().map_or(0, |flow| flow.qos as u8);
-    let subscribed = shared.plan().receivers.first().map_or(qos, |receiver| receiver.qos as u8);
+/// `lost`: flow and deliveries that never came. `unacked`: messages without an acknowledgement of success.
+pub fn verdict(plan: &Plan, stats: &Stats, lost: &[(u32, u64)], unacked: u64) -> Verdict {
+    let qos = plan.flows.first().map_or(0, |flow| flow.qos as u8);
+    let subscribed = plan.receivers.first().map_or(qos, |receiver| receiver.qos as u8);
+    let mut of_flow: HashMap<u32, u64> = HashMap::new();
+    lost.iter().for_each(|(flow, count)| *of_flow.entry(*flow).or_default() += count);
     let mut verdict = Verdict {
         passed: false,
         qos: qos.min(subscribed),
-        lost: lost.iter().sum(),
+        lost: of_flow.values().sum(),
         duplicated: stats.duplicated,
         out_of_order: stats.out_of_order,
         foreign: stats.foreign,
@@ -37,12 +28,12 @@ pub fn verdict(shared: &Shared, stats: &Stats, outcomes: &[WorkerOutcome]) -> Ve
         wrong_qos: stats.wrong_qos,
         wrong_retain: stats.wrong_retain,
         sessions_lost: stats.sessions_lost,
-        unacknowledged: unacknowledged.saturating_sub(stats.refused),
+        unacknowledged: unacked.saturating_sub(stats.refused),
         refused: stats.refused,
         protocol_errors: stats.protocol_errors,
         connect_failed: stats.connect_failed,
         disconnected: stats.disconnected,
-        lost_max_of_one_flow: lost.iter().copied().max().unwrap_or(0),
+        lost_max_of_one_flow: of_flow.values().copied().max().unwrap_or(0),
     };
     verdict.passed = verdict.faults() == 0;
     verdict

@@ -1,18 +1,17 @@
 //! The coordinator's eyes: waits for what the workers reach, keeps the figures of each second, and shows them.
 
 use crate::clock;
-use crate::engine::{Engine, Interval, Stats};
+use crate::engine::{Interval, Stats};
+use crate::generator::Generator;
 use crate::report::hlog::Hlog;
 use crate::report::progress::Progress;
 use crate::report::series::Series;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// Between two looks at the counters while something is awaited.
-const LOOK: Duration = Duration::from_millis(2);
 
 pub struct Watch {
     series: Series,
@@ -35,24 +34,24 @@ impl Watch {
     }
 
     /// A new second begins now.
-    pub fn tick(&mut self, engine: &Engine) {
+    pub fn tick(&mut self, generator: &Generator) {
         let now = clock::now_ns();
-        let stats = engine.stats();
-        let intervals = engine.tick();
+        let stats = generator.stats();
+        let intervals = generator.tick();
         self.series.on_tick(now, &stats, intervals);
         self.progress.show(&self.series, &stats);
         self.next_tick_ns = now + SECOND_NS;
     }
 
-    pub fn sleep_until(&mut self, engine: &Engine, until_ns: u64) -> Result<()> {
+    pub fn sleep_until(&mut self, generator: &Generator, until_ns: u64) -> Result<()> {
         loop {
             let now = clock::now_ns();
             if now >= until_ns {
                 return Ok(());
             }
             if now >= self.next_tick_ns {
-                self.tick(engine);
-                check_workers(engine)?;
+                self.tick(generator);
+                generator.check()?;
             }
             let next = until_ns.min(self.next_tick_ns);
             std::thread::sleep(Duration::from_nanos(next.saturating_sub(clock::now_ns())));
@@ -63,14 +62,14 @@ impl Watch {
     /// no longer did.
     pub fn wait(
         &mut self,
-        engine: &Engine,
+        generator: &Generator,
         patience: Duration,
         progress: impl Fn(&Stats) -> u64,
         is_done: impl Fn(&Stats) -> bool,
     ) -> Result<bool> {
-        let mut seen = (progress(&engine.stats()), clock::now_ns());
+        let mut seen = (progress(&generator.stats()), clock::now_ns());
         loop {
-            let (stats, now) = (engine.stats(), clock::now_ns());
+            let (stats, now) = (generator.stats(), clock::now_ns());
             if is_done(&stats) {
                 return Ok(true);
             }
@@ -81,10 +80,10 @@ impl Watch {
                 return Ok(false);
             }
             if now >= self.next_tick_ns {
-                self.tick(engine);
+                self.tick(generator);
             }
-            check_workers(engine)?;
-            std::thread::sleep(LOOK);
+            generator.check()?;
+            std::thread::sleep(generator.look());
         }
     }
 
@@ -93,13 +92,6 @@ impl Watch {
         self.progress.clear();
         self.series
     }
-}
-
-fn check_workers(engine: &Engine) -> Result<()> {
-    if !engine.is_running() {
-        bail!("a worker ended early");
-    }
-    Ok(())
 }
 
 /// Latencies that came after the last second.

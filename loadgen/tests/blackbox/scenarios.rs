@@ -32,9 +32,8 @@ fn wildcards_deliver_to_all_that_match() {
 #[test]
 fn an_open_loop_sends_at_its_rate() {
     let ran = faultless("p2p --pairs 10 --rate 2000 --duration 1s --warmup 100ms --threads 2");
-    let sent = ran.number("measured.sent");
-    assert!((1990..=2010).contains(&sent), "{sent}");
-    assert!((1990..=2010).contains(&ran.number("latency_ns.count")));
+    // By due time it is exact, however busy the machine is.
+    assert_eq!(ran.number("latency_ns.count"), 2000);
 }
 
 #[test]

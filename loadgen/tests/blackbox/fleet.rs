@@ -1,0 +1,73 @@
+//! An orchestrator and runners, as processes of this machine.
+
+use crate::double::{Double, Fault};
+use crate::run::{self, Ran};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_shardmq-loadgen");
+
+/// Runs a scenario with two runners.
+fn with_two_runners(port: u16, args: &str) -> Ran {
+    let args = format!("{args} --port {port} --json - --orchestrator 127.0.0.1:0 --runners 2");
+    let mut orchestrator = Command::new(BINARY)
+        .args(args.split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stderr = BufReader::new(orchestrator.stderr.take().expect("it is piped"));
+    let mut line = String::new();
+    stderr.read_line(&mut line).expect("text");
+    let address = line.trim().rsplit(' ').next().expect("an address ends the line").to_string();
+    let runner = || -> Child {
+        let args = ["runner", "--orchestrator", address.as_str()];
+        Command::new(BINARY).args(args).stdout(Stdio::null()).spawn().expect("the binary starts")
+    };
+    let mut runners = [runner(), runner()];
+    let mut rest = vec![];
+    stderr.read_to_end(&mut rest).expect("it ends");
+    let mut output = orchestrator.wait_with_output().expect("it ends");
+    output.stderr = rest;
+    for runner in &mut runners {
+        assert!(runner.wait().expect("it ends").success());
+    }
+    run::read(output)
+}
+
+#[test]
+fn a_closed_loop_runs_on_both() {
+    let double = Double::start(Fault::None);
+    let ran = with_two_runners(double.port, "p2p --pairs 4 --count 400 -q 1 -V 5 -u me -P pw");
+    ran.assert_passed();
+    assert_eq!((ran.number("totals.delivered"), ran.number("generator.threads")), (400, 2));
+    assert_eq!(ran.number("connect.latency_ns.count"), 8);
+    assert_eq!(ran.number("latency_ns.count"), 400);
+}
+
+#[test]
+fn losses_between_runners_are_found_and_clocks_measured() {
+    let double = Double::start(Fault::Drops);
+    let args = "fan-in --publishers 4 --subscribers 2 --rate 1000 --duration 300ms --warmup 0 --settle 400ms";
+    let ran = with_two_runners(double.port, args);
+    ran.assert_failed(&["lost"]);
+    let owed = ran.number("totals.owed");
+    assert_eq!(owed, 2 * ran.number("totals.sent"));
+    assert_eq!(ran.number("verdict.lost"), owed / 10);
+    assert_eq!(ran.number("verdict.lost") + ran.number("totals.delivered"), owed);
+    let clocks = ran.result["clocks"].as_array().expect("one for each runner");
+    assert_eq!(clocks.len(), 2);
+    for clock in clocks {
+        // One machine has one monotonic clock, so what is measured is the error.
+        let (offset, error) = (clock["offset_ns"].as_i64().unwrap(), clock["error_ns"].as_u64().unwrap());
+        assert!(error > 0 && offset.unsigned_abs() <= error, "{clock}");
+    }
+}
+
+#[test]
+fn a_closed_loop_across_runners_is_refused() {
+    let args = "fan-in --publishers 4 --orchestrator 127.0.0.1:0 --runners 2";
+    let output = run::raw(args);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--rate"));
+}
