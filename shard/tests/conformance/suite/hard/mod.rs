@@ -1,9 +1,12 @@
 //! Hard cases: situations in which brokers in the field go wrong. `docs/hard-cases.md` lists them with what has to
 //! happen; each has its cases here, named by its id, one file for each chapter of the list.
 
+mod auth;
 mod connect;
+mod limits;
 mod publish;
 mod retained;
+mod sessions;
 mod shared;
 mod subscribe;
 mod takeover;
@@ -13,9 +16,12 @@ use super::case::Case;
 
 pub fn cases() -> Vec<Case> {
     [
+        auth::cases(),
         connect::cases(),
+        limits::cases(),
         publish::cases(),
         retained::cases(),
+        sessions::cases(),
         shared::cases(),
         subscribe::cases(),
         takeover::cases(),
