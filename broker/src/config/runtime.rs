@@ -13,7 +13,7 @@ options! {
         /// alone).
         /// Size: all cores but those of the network card's interrupts; a second hardware thread of a core
         /// adds little.
-        /// At the bound: at most 256 shards.
+        /// At the bound: at most 128 shards.
         cores: Cores = "auto";
 
         /// Memory of the process. `auto`: 70 % of the cgroup's limit or of the machine's memory.

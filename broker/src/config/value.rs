@@ -293,7 +293,7 @@ impl FromStr for Cores {
 }
 
 /// Most shards of a process.
-pub const SHARDS_MAX: usize = 256;
+pub const SHARDS_MAX: usize = shard::SHARDS_MAX as usize;
 
 impl Value for Cores {
     fn read(raw: &Raw) -> Option<Cores> {
@@ -398,7 +398,7 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         for text in
-            ["", "0", "257", "-1", "3-2", "0-256", "1,1", "0,1-2,2", "x", "0,", "1.5", "99999999999999999999"]
+            ["", "0", "129", "-1", "3-2", "0-128", "1,1", "0,1-2,2", "x", "0,", "1.5", "99999999999999999999"]
         {
             assert_eq!(read::<Cores>(text), None, "{text}");
         }
