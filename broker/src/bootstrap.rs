@@ -148,32 +148,37 @@ async fn run(config: &Config, logging: &Logging, plan: Plan) -> Result<(), Serve
     }
 }
 
-/// A signal skips what is left of a wait.
+/// A signal skips what is left of the waiting.
 async fn stop(
     delay: Duration,
     signals: &mut Signals,
     shards: &ControlHandle,
     mut ended: JoinHandle<Result<(), RunError>>,
 ) -> Result<(), ServeError> {
-    let mut is_hurried = false;
-    tokio::select! {
-        () = tokio::time::sleep(delay) => {}
-        _ = signals.next() => is_hurried = true,
-        result = &mut ended => return Ok(result.map_err(io::Error::other)??),
-    }
-    if !is_hurried {
-        shards.drain();
+    let orderly = async {
         tokio::select! {
-            _ = signals.next() => {}
-            result = &mut ended => {
-                tracing::info!("stopped");
-                return Ok(result.map_err(io::Error::other)??);
-            }
+            () = tokio::time::sleep(delay) => {}
+            // A shard failed.
+            result = &mut ended => return result,
         }
-    }
-    tracing::info!("hurrying");
-    shards.hurry();
-    ended.await.map_err(io::Error::other)??;
+        shards.drain();
+        (&mut ended).await
+    };
+    let in_time = tokio::select! {
+        result = orderly => Some(result),
+        signal = signals.next() => {
+            tracing::info!(signal, "hurrying");
+            None
+        }
+    };
+    let result = match in_time {
+        Some(result) => result,
+        None => {
+            shards.hurry();
+            ended.await
+        }
+    };
+    result.map_err(io::Error::other)??;
     tracing::info!("stopped");
     Ok(())
 }

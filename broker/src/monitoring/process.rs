@@ -19,7 +19,11 @@ pub struct ProcessFigure {
 /// What this machine does not tell is left out.
 pub fn process_figures(monitor: &Monitor) -> Vec<ProcessFigure> {
     let shards = monitor.shards.shard_count();
-    let build = vec![("version", env!("CARGO_PKG_VERSION").into()), ("cores", shards.to_string().into())];
+    let build = vec![
+        ("version", env!("CARGO_PKG_VERSION").into()),
+        ("profile", if cfg!(debug_assertions) { "debug" } else { "release" }.into()),
+        ("cores", shards.to_string().into()),
+    ];
     let started = SystemTime::now().checked_sub(monitor.started.elapsed());
     let started = started.and_then(|started| started.duration_since(UNIX_EPOCH).ok());
     let whole = |value: u64| Some(Number::Whole(value));
