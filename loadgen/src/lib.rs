@@ -7,6 +7,7 @@ pub mod clock;
 pub mod engine;
 pub mod fleet;
 pub mod generator;
+pub mod interrupt;
 pub mod latency;
 pub mod pacing;
 pub mod payload;

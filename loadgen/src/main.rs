@@ -7,6 +7,7 @@ use std::process::ExitCode;
 const EXIT_FAILED: u8 = 4;
 
 fn main() -> ExitCode {
+    loadgen::interrupt::watch();
     let done = match Cli::read().task {
         Task::Scenario(scenario) => run(&scenario),
         Task::Runner(args) => loadgen::fleet::run_runner(&args).map(|()| 0),

@@ -24,6 +24,12 @@ pub struct Options {
     /// Tells this run's messages from all others.
     pub tag: u32,
     pub pace: Pace,
+    /// Unacknowledged messages of a publisher at most, whatever the server allows.
+    pub inflight_max: u16,
+    /// Of clients that keep their session.
+    pub session_expiry_secs: u32,
+    /// The plan knows both ends: deliveries are judged. Otherwise they are counted.
+    pub is_judged: bool,
 }
 
 /// When messages are published.

@@ -10,8 +10,6 @@ use protocol::{
     Subscribe, SubscribeFilters, SubscriptionOptions, Version,
 };
 
-/// Session expiry of clients that keep their session: a day.
-const SESSION_EXPIRY_SECS: u32 = 86_400;
 const SUBSCRIBE_PACKET_ID: u16 = 1;
 
 /// Why a connection has to be closed.
@@ -24,7 +22,8 @@ pub fn write_connect(connection: &mut Connection, plan: &Plan, is_wiping: bool) 
     let clean_start = client.clean_start || is_wiping;
     let mut properties = vec![];
     if options.version.has_properties() && !clean_start {
-        PropertyWriter::new(&mut properties).u32(PropertyId::SessionExpiryInterval, SESSION_EXPIRY_SECS);
+        PropertyWriter::new(&mut properties)
+            .u32(PropertyId::SessionExpiryInterval, options.session_expiry_secs);
     }
     let connect = Connect {
         version: options.version,
@@ -186,6 +185,7 @@ fn on_connack(
     }
     if let Some(publisher) = &mut connection.publisher {
         publisher.receive_max = connack.properties.u16(PropertyId::ReceiveMaximum).unwrap_or(u16::MAX);
+        publisher.receive_max = publisher.receive_max.min(context.shared.plan.options.inflight_max);
     }
     if let Some(secs) = connack.properties.u16(PropertyId::ServerKeepAlive) {
         connection.keep_alive_secs = secs;

@@ -2,6 +2,7 @@
 
 use super::run::Run;
 use crate::clock;
+use crate::interrupt;
 use anyhow::{Context, Result, bail};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
@@ -26,7 +27,7 @@ pub fn run(run: &mut Run<'_>, command: &str, timeout: Duration) -> Result<Durati
         if let Some(status) = child.try_wait().context("hook")? {
             break status;
         }
-        if clock::now_ns() > deadline {
+        if clock::now_ns() > deadline || interrupt::is_interrupted() {
             child.kill().context("hook")?;
             bail!("the hook did not end within {timeout:?}");
         }
@@ -39,7 +40,7 @@ pub fn run(run: &mut Run<'_>, command: &str, timeout: Duration) -> Result<Durati
     let ended_ns = clock::now_ns();
     let target = run.generator.plan().options.targets[0];
     while !accepts(target) {
-        if clock::now_ns() > deadline {
+        if clock::now_ns() > deadline || interrupt::is_interrupted() {
             bail!("{target} accepts no connections {timeout:?} after the hook began");
         }
         let look = clock::now_ns() + RETRY.as_nanos() as u64;

@@ -8,6 +8,7 @@ mod verdict;
 mod watch;
 
 mod conn;
+mod emqtt;
 mod fan;
 mod offline;
 mod p2p;
@@ -35,6 +36,7 @@ pub fn plan(scenario: &Scenario) -> Result<Plan> {
         Scenario::Retained(args) => retained::plan(args),
         Scenario::Offline(args) => offline::plan(args),
         Scenario::Tbmq(args) => tbmq::plan(args),
+        Scenario::Emqtt(args) => emqtt::plan(args),
     }
 }
 
@@ -62,6 +64,7 @@ impl Scenario {
             Scenario::Retained(_) => "retained",
             Scenario::Offline(_) => "offline",
             Scenario::Tbmq(_) => "tbmq",
+            Scenario::Emqtt(_) => "emqtt",
         }
     }
 
@@ -76,6 +79,7 @@ impl Scenario {
             Scenario::Retained(args) => &args.common,
             Scenario::Offline(args) => &args.common,
             Scenario::Tbmq(args) => &args.common,
+            Scenario::Emqtt(args) => &args.common,
         }
     }
 
@@ -90,6 +94,7 @@ impl Scenario {
             Scenario::Retained(args) => &mut args.common,
             Scenario::Offline(args) => &mut args.common,
             Scenario::Tbmq(args) => &mut args.common,
+            Scenario::Emqtt(args) => &mut args.common,
         }
     }
 }

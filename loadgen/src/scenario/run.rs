@@ -6,6 +6,7 @@ use crate::args::{Common, Scenario};
 use crate::clock;
 use crate::engine::{Command, Stats};
 use crate::generator::{Finished, Generator};
+use crate::interrupt;
 use crate::latency::Percentiles;
 use crate::plan::{Plan, Role};
 use crate::process::{BrokerReport, Usage, ratio};
@@ -102,7 +103,8 @@ impl<'a> Run<'a> {
         let (before, begin) = (self.generator.stats(), clock::now_ns());
         self.generator.command(command);
         let over = move |stats: &Stats| stats.ready + stats.connect_failed;
-        let is_over = move |stats: &Stats| over(stats) - over(&before) >= count;
+        let is_over =
+            move |stats: &Stats| over(stats) - over(&before) >= count || interrupt::is_interrupted();
         self.watch.wait(&self.generator, CONNECT_PATIENCE, over, is_over)?;
         self.connect_ns += clock::now_ns() - begin;
         let error = self.generator.first_error().unwrap_or_else(|| "no answer".into());

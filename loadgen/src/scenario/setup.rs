@@ -8,6 +8,9 @@ use crate::random::Random;
 use anyhow::{Context, Result};
 use std::net::{SocketAddr, ToSocketAddrs};
 
+/// A day: longer than any run.
+const SESSION_EXPIRY_SECS: u32 = 86_400;
+
 /// An empty plan. `flow_count` messages are due in each interval of the open loop.
 pub fn plan(common: &Common, flow_count: usize) -> Result<Plan> {
     let pace = match common.rate {
@@ -32,6 +35,9 @@ pub fn plan(common: &Common, flow_count: usize) -> Result<Plan> {
             Random::new(common.seed ^ clock::now_ns() ^ std::process::id() as u64).next_u64() as u32
         }),
         pace,
+        inflight_max: u16::MAX,
+        session_expiry_secs: SESSION_EXPIRY_SECS,
+        is_judged: true,
     };
     Ok(Plan::new(options, common.threads as usize * common.runners as usize))
 }

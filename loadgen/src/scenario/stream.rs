@@ -3,6 +3,7 @@
 use super::run::{Run, Span};
 use crate::clock;
 use crate::engine::{Command, Stats};
+use crate::interrupt;
 use crate::plan::Role;
 use crate::report::Report;
 use anyhow::Result;
@@ -29,7 +30,7 @@ pub fn run(mut run: Run<'_>, wipes: bool) -> Result<Report> {
 fn publish(run: &mut Run<'_>) -> Result<Span> {
     let common = run.common;
     let flow_count = run.generator.plan().flows.len() as u64;
-    let limit = common.count.map_or(u64::MAX, |count| count.div_ceil(flow_count));
+    let limit = common.count.map_or(u64::MAX, |count| count.div_ceil(flow_count.max(1)));
     let warmup = common.warmup();
     if !warmup.is_zero() {
         let start_ns = clock::now_ns();
@@ -45,7 +46,9 @@ fn publish(run: &mut Run<'_>) -> Result<Span> {
     }
     if common.count.is_some() {
         let total = limit * flow_count;
-        let is_done = move |stats: &Stats| stats.sent >= total && stats.delivered >= stats.owed;
+        let is_done = move |stats: &Stats| {
+            interrupt::is_interrupted() || (stats.sent >= total && stats.delivered >= stats.owed)
+        };
         run.watch.wait(&run.generator, common.settle, |stats| stats.sent + stats.delivered, is_done)?;
     } else {
         if common.rate.is_some() {

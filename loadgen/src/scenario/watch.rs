@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::engine::{Interval, Stats};
 use crate::generator::Generator;
+use crate::interrupt;
 use crate::report::hlog::Hlog;
 use crate::report::progress::Progress;
 use crate::report::series::Series;
@@ -12,6 +13,8 @@ use std::path::Path;
 use std::time::Duration;
 
 const SECOND_NS: u64 = 1_000_000_000;
+/// Between two looks whether the user wants to end.
+const INTERRUPT_LOOK_NS: u64 = 100_000_000;
 
 pub struct Watch {
     series: Series,
@@ -46,14 +49,14 @@ impl Watch {
     pub fn sleep_until(&mut self, generator: &Generator, until_ns: u64) -> Result<()> {
         loop {
             let now = clock::now_ns();
-            if now >= until_ns {
+            if now >= until_ns || interrupt::is_interrupted() {
                 return Ok(());
             }
             if now >= self.next_tick_ns {
                 self.tick(generator);
                 generator.check()?;
             }
-            let next = until_ns.min(self.next_tick_ns);
+            let next = until_ns.min(self.next_tick_ns).min(now + INTERRUPT_LOOK_NS);
             std::thread::sleep(Duration::from_nanos(next.saturating_sub(clock::now_ns())));
         }
     }

@@ -3,6 +3,7 @@
 mod brokers;
 mod command_line;
 mod double;
+mod emqtt;
 mod fleet;
 mod run;
 mod scenarios;
