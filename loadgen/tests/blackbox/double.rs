@@ -150,7 +150,9 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 impl State {
     fn on_connect(&mut self, connect: &Connect<'_>, stream: &TcpStream) -> Option<u64> {
         self.connections += 1;
-        let kept = self.sessions.remove(connect.client_id).filter(|_| !connect.clean_start);
+        // A session that ends with its connection also ends when another takes it over.
+        let kept = self.sessions.remove(connect.client_id);
+        let kept = kept.filter(|session| !connect.clean_start && !session.is_clean);
         let is_rejected = self.fault == Fault::Rejects;
         let ack = ConnAck {
             session_present: kept.is_some(),
