@@ -13,8 +13,8 @@ use crate::machine;
 
 /// Memory of a shard that its own accounting does not see: receive buffers, rings, the executor.
 const SHARD_BASE_BYTES: u64 = 16 << 20;
-/// Files that the process needs beside connections: listeners, rings, logs, the admin endpoint.
-const FILES_RESERVED: u64 = 256;
+/// Files of one shard: its rings, bell and listeners.
+const SHARD_FILES: u64 = 16;
 const CONNECTIONS_AUTO_MAX: u64 = 1_000_000;
 
 /// What the shards are started with.
@@ -46,11 +46,11 @@ pub enum PlanError {
     #[error("the memory of this machine is not known: set `runtime.memory`")]
     UnknownMemory,
     #[error(
-        "`limits.connections_max` is {connections}, but the limit on open files is {limit} of which {FILES_RESERVED} are \
+        "`limits.connections_max` is {connections}, but the limit on open files is {limit} of which {reserved} are \
          for the broker itself: raise it (`ulimit -n`, systemd: LimitNOFILE=, containers: `--ulimit nofile=`), or accept \
          fewer connections"
     )]
-    TooFewFiles { connections: u64, limit: u64 },
+    TooFewFiles { connections: u64, limit: u64, reserved: u64 },
 }
 
 /// `placement_key` places clients on shards; it stays the same for a data directory.
@@ -62,7 +62,8 @@ pub fn make(config: &Config, placement_key: u64, hash_seed: u64) -> Result<Plan,
     if memory_bytes < needed_bytes {
         return Err(PlanError::TooLittleMemory { memory_bytes, needed_bytes, shards });
     }
-    let connections = choose_connections(config.limits.connections_max, machine::file_limit())?;
+    let connections =
+        choose_connections(config.limits.connections_max, machine::file_limit(), shards as u64)?;
     let core = core_config(config, shards as u64, memory_bytes, connections, placement_key, hash_seed);
     Ok(Plan {
         options: RuntimeOptions {
@@ -116,11 +117,12 @@ fn choose_memory(wanted: OrWord<crate::config::value::Size, Auto>) -> Result<u64
     }
 }
 
-fn choose_connections(wanted: OrWord<u32, Auto>, file_limit: u64) -> Result<u64, PlanError> {
-    let carried = file_limit.saturating_sub(FILES_RESERVED);
+fn choose_connections(wanted: OrWord<u32, Auto>, file_limit: u64, shards: u64) -> Result<u64, PlanError> {
+    let reserved = shard::runtime::files_reserved(file_limit) + SHARD_FILES * shards;
+    let carried = file_limit.saturating_sub(reserved);
     match wanted.value().map(u64::from) {
         Some(connections) if connections > carried => {
-            Err(PlanError::TooFewFiles { connections, limit: file_limit })
+            Err(PlanError::TooFewFiles { connections, limit: file_limit, reserved })
         }
         Some(connections) => Ok(connections),
         None => Ok(carried.clamp(1, CONNECTIONS_AUTO_MAX)),
@@ -330,11 +332,16 @@ mod tests {
 
     #[test]
     fn connections_need_files() {
-        assert!(matches!(choose_connections(OrWord::Word(Auto), 20_000), Ok(19_744)));
-        assert!(matches!(choose_connections(OrWord::Word(Auto), u64::MAX), Ok(CONNECTIONS_AUTO_MAX)));
-        assert!(matches!(choose_connections(OrWord::Value(19_744), 20_000), Ok(19_744)));
-        let too_many = choose_connections(OrWord::Value(19_745), 20_000);
-        assert!(matches!(too_many, Err(PlanError::TooFewFiles { connections: 19_745, limit: 20_000 })));
+        let choose = |wanted, limit| choose_connections(wanted, limit, 2);
+        assert!(matches!(choose(OrWord::Word(Auto), 20_000), Ok(19_712)));
+        assert!(matches!(choose(OrWord::Word(Auto), 256), Ok(192)), "a small limit is not all reserved");
+        assert!(matches!(choose(OrWord::Word(Auto), u64::MAX), Ok(CONNECTIONS_AUTO_MAX)));
+        assert!(matches!(choose(OrWord::Value(19_712), 20_000), Ok(19_712)));
+        let too_many = choose(OrWord::Value(19_713), 20_000);
+        assert!(matches!(
+            too_many,
+            Err(PlanError::TooFewFiles { connections: 19_713, limit: 20_000, reserved: 288 })
+        ));
     }
 
     #[test]

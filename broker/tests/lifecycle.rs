@@ -168,7 +168,7 @@ fn a_machine_that_is_too_small_is_exit_code_3_with_the_fix() {
     for (argument, value, fix) in [
         ("--set", "limits.connections_max=4000000000", "ulimit -n"),
         ("--memory", "1 MiB", "runtime.memory"),
-        ("--cores", "250", "runtime.overprovisioned"),
+        ("--cores", "100", "runtime.overprovisioned"),
         ("--cores", "60000-60001", "affinity"),
         ("--data-dir", "/proc/nonsense", "storage.data_dir"),
     ] {

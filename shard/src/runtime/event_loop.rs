@@ -40,11 +40,16 @@ const LINGER_MS: Time = 1_000;
 /// Pause of accepting when descriptors have run out.
 const ACCEPT_PAUSE_MS: Time = 100;
 const ACCEPT_WARNING_EVERY_MS: Time = 1_000;
-/// Descriptors kept free for logs, files and the control plane: a share of the limit, and at most so many.
+/// Most descriptors that `files_reserved` keeps free.
 const DESCRIPTORS_RESERVED_MAX: u64 = 256;
 /// Wait for cancelled requests at the end.
 const QUIESCE: Duration = Duration::from_secs(1);
 const NONE: u32 = u32::MAX;
+
+/// Descriptors, of so many that the process may have, that connections do not get: for logs, files and the control plane.
+pub fn files_reserved(limit: u64) -> u64 {
+    (limit / 8).min(DESCRIPTORS_RESERVED_MAX)
+}
 
 /// What is under way on the receiving side of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +158,7 @@ impl EventLoop {
         let started = Instant::now();
         let now = (started - options.clock_origin).as_millis() as Time;
         let limit = sys::raise_limit(libc::RLIMIT_NOFILE)?;
-        let reserved = (limit / 8).min(DESCRIPTORS_RESERVED_MAX);
+        let reserved = files_reserved(limit);
         let listener =
             |descriptor| Listener { descriptor: Some(descriptor), is_accepting: false, is_cancelling: false };
         let mut event_loop = EventLoop {

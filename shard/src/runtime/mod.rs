@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 use glommio::{LocalExecutorBuilder, Placement};
 
 use self::event_loop::EventLoop;
+pub use self::event_loop::files_reserved;
 use self::mesh::{ControlRequest, Mesh, Port, Stop};
 use crate::filter_index::TopicHasher;
 use crate::placement;
