@@ -37,3 +37,12 @@ config-docs:
 # Renews docs/mqtt-conformance.md from the cases.
 conformance-docs:
     CONFORMANCE_DOC_WRITE=1 cargo test -p shardmq-shard --test conformance statements
+
+# Measures brokers side by side: perf/out/report.html (perf/README.md).
+perf *ARGS:
+    cargo build --release --locked -p shardmq -p shardmq-loadgen -p shardmq-perf
+    target/release/shardmq-perf run {{ARGS}}
+
+# Opens a report in Chromium and looks for the pixels of every plot.
+perf-page:
+    cargo test -p shardmq-perf every_plot_is_drawn -- --nocapture

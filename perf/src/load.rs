@@ -128,15 +128,15 @@ impl Drop for Guard {
     }
 }
 
-/// Kills a process that takes too long. Must be dropped before the process is waited for a second time.
-struct Watchdog {
+/// Kills a process that takes too long. The process must not be waited for before this is dropped.
+pub struct Watchdog {
     is_over: Arc<AtomicBool>,
     has_fired: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Watchdog {
-    fn start(pid: u32, limit: Duration) -> Watchdog {
+    pub fn start(pid: u32, limit: Duration) -> Watchdog {
         let (is_over, has_fired) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let flags = (is_over.clone(), has_fired.clone());
         let thread = std::thread::spawn(move || {
@@ -155,7 +155,7 @@ impl Watchdog {
         Watchdog { is_over, has_fired, thread: Some(thread) }
     }
 
-    fn has_fired(&self) -> bool {
+    pub fn has_fired(&self) -> bool {
         self.has_fired.load(Ordering::Relaxed)
     }
 }

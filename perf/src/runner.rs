@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
 use crate::broker::{Definition, Programs, Running};
 use crate::core_times::CoreTimes;
 use crate::cores::CoreSet;
-use crate::load::{Broker, Load, Output, Times};
+use crate::load::{Broker, Load, Output, Times, Watchdog};
 use crate::metrics::Metrics;
 use crate::profile::{self, Frame};
 use crate::result::{Figures, Run, ScenarioResult, Skipped, Verdict};
@@ -18,6 +18,9 @@ use crate::scenario::{Measure, Scenario};
 /// Share of the measured time during which system calls are counted or samples taken.
 const PROBE_SHARE: f64 = 0.8;
 const PROBE_SECONDS: f64 = 2.0;
+/// A broker that has not delivered what it took so long after the load has ended is stopped: a queue that an open loop
+/// built up can take minutes, and would say no more.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 pub struct Runner {
     pub programs: Programs,
@@ -54,6 +57,8 @@ enum Probed {
 struct Seen {
     metrics: Vec<Metrics>,
     cores: Vec<CoreTimes>,
+    /// Watches the broker while it delivers what is left.
+    drain: Option<Watchdog>,
     probe: Option<JoinHandle<anyhow::Result<Probed>>>,
 }
 
@@ -135,12 +140,19 @@ impl Runner {
         run.broker_command.clone_from(&running.command);
         let load = Load::new(scenario, self.times, &running, &self.programs, &split.1)?;
         run.load_command = load.to_string();
-        let (output, seen) = self.load(scenario, &load, &running, split, Probe::None);
-        if let Some(status) = running.has_ended() {
+        let (output, mut seen) = self.load(scenario, &load, &running, split, Probe::None);
+        let is_overloaded = seen.drain.take().is_some_and(|drain| drain.has_fired());
+        if let Some(status) = running.has_ended().filter(|_| !is_overloaded) {
             anyhow::bail!("the broker ended with {status}: {}", running.log_tail());
         }
         let output = output?;
         run.verdict = output.verdict();
+        if is_overloaded {
+            let seconds = DRAIN_MAX.as_secs();
+            let note =
+                format!("overloaded: stopped {seconds} s after the load had ended, with messages under way");
+            run.verdict.notes.insert(0, note);
+        }
         run.figures = Some(figures(scenario, &output, &seen)?);
         Ok(())
     }
@@ -158,6 +170,9 @@ impl Runner {
         let end = format!("{}-end", scenario.interval());
         let mut seen = Seen::default();
         let output = load.run(&self.scratch, |phase| {
+            if phase == "drain-begin" {
+                seen.drain = Some(Watchdog::start(running.pid(), DRAIN_MAX));
+            }
             if phase != begin && phase != end {
                 return;
             }

@@ -12,8 +12,8 @@ pub const NEEDS: [&str; 2] = ["retained", "sessions"];
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// The file's name without its ending.
-    #[serde(skip_deserializing)]
+    /// The file's name without its ending; not in the file itself.
+    #[serde(default)]
     pub name: String,
     pub title: String,
     /// Heading of the report under which it stands.
@@ -97,6 +97,9 @@ impl Scenario {
     pub fn read(path: &Path) -> anyhow::Result<Scenario> {
         let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         let mut scenario: Scenario = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        if !scenario.name.is_empty() {
+            bail!("{}: the scenario is called after its file, not '{}'", path.display(), scenario.name);
+        }
         scenario.name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         scenario.validate().with_context(|| path.display().to_string())?;
         Ok(scenario)
@@ -188,6 +191,7 @@ mod tests {
             ("version = 6", "version is 6"),
             ("needs = ['magic']", "needs 'magic'"),
             ("laod = 'x'", "unknown field `laod`"),
+            ("name = 'x'", "called after its file"),
         ] {
             fs::write(&path, format!("{good}{line}\n")).unwrap();
             let error = format!("{:#}", Scenario::read(&path).unwrap_err());

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::SystemTime;
 
 const SCENARIO: &str = r#"
 title = "tiny"
@@ -27,10 +28,17 @@ fn perf() -> Command {
     command
 }
 
-/// The programs of the other crates, beside ours. `cargo test --workspace` has built them already.
+/// The programs of the other crates, beside ours. `cargo test --workspace` builds them; `-p shardmq-perf` may leave old
+/// ones there.
 fn build_programs() {
     let folder = Path::new(env!("CARGO_BIN_EXE_shardmq-perf")).parent().expect("a folder");
-    if ["shardmq", "shardmq-loadgen"].iter().all(|program| folder.join(program).is_file()) {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let sources = ["protocol", "shard", "broker", "loadgen"].map(|crate_| workspace.join(crate_).join("src"));
+    let newest = sources.iter().filter_map(|folder| newest_change(folder)).max().expect("sources");
+    let is_fresh = |program: &str| {
+        folder.join(program).metadata().and_then(|data| data.modified()).is_ok_and(|at| at > newest)
+    };
+    if ["shardmq", "shardmq-loadgen"].into_iter().all(is_fresh) {
         return;
     }
     let status = Command::new(env!("CARGO"))
@@ -38,6 +46,15 @@ fn build_programs() {
         .status()
         .expect("cargo");
     assert!(status.success());
+}
+
+fn newest_change(folder: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    let changes = entries.filter_map(|entry| match entry.file_type().ok()?.is_dir() {
+        true => newest_change(&entry.path()),
+        false => entry.metadata().ok()?.modified().ok(),
+    });
+    changes.max()
 }
 
 fn run(dir: &Path, arguments: &[&str]) -> Output {

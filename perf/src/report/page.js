@@ -96,7 +96,8 @@ function showOverviewPlot() {
   if (values.length === 0) return;
   addLines(grid, "Cost as a multiple of the floor's", curves, {
     format: (value) => `× ${trim(value, 3)}`,
-    height: 420,
+    height: 430,
+    padding: [null, 110, null, null],
     y: logScale(values),
     x: { range: [-0.5, drawn.length - 0.5] },
     xAxis: {

@@ -9,6 +9,7 @@ function addPlot(parent, title, series, data, options = {}) {
   const plot = new uPlot({
     width: Math.max(340, box.clientWidth - 14),
     height: options.height || PLOT_HEIGHT,
+    padding: options.padding || [null, null, null, null],
     cursor: { points: { size: 7 } },
     legend: { live: false },
     scales: { x: { time: false, ...options.x }, y: options.y || {} },
