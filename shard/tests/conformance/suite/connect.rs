@@ -333,11 +333,10 @@ fn an_empty_id_needs_clean_session(scene: &mut Scene) {
 }
 
 fn a_refused_id_is_told(scene: &mut Scene) {
-    let of_len = |len: usize, scene: &Scene| id(&"x".repeat(len - scene.client_id("").len()));
-    for options in [of_len(31, scene), of_len(31, scene).kept(), of_len(1_000, scene)] {
+    for options in [scene.id_of_len(31), scene.id_of_len(31).kept(), scene.id_of_len(1_000)] {
         scene.try_connect(&options).expect_refusal(ReasonCode::ClientIdentifierNotValid);
     }
-    scene.connect_with(&of_len(30, scene)).ping();
+    scene.connect_with(&scene.id_of_len(30)).ping();
 }
 
 /// Not one byte of a DISCONNECT, and in 3.x no CONNACK either.

@@ -46,7 +46,8 @@ impl Options {
         Options { version: Some(version), ..self }
     }
 
-    /// The client id goes on the wire as it is, without the scene's root.
+    /// The client id goes on the wire as it is, without the scene's root: for an empty or an assigned one. Any other
+    /// may meet its double on a shared broker.
     pub fn exact_id(self) -> Options {
         Options { is_exact_id: true, ..self }
     }

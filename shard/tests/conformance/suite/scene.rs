@@ -103,6 +103,11 @@ impl Scene {
         self.root.replace('/', "-") + client_id
     }
 
+    /// A client id that is this long on the wire.
+    pub fn id_of_len(&self, bytes: usize) -> Options {
+        id(&"x".repeat(bytes - self.client_id("").len()))
+    }
+
     /// A connection that has sent nothing yet.
     pub fn open(&mut self) -> Peer {
         self.open_version(self.version)

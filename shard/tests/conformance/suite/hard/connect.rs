@@ -240,10 +240,10 @@ fn password_without_user_name(scene: &mut Scene) {
 
 fn long_client_id(scene: &mut Scene) {
     for len in [23, 24, 25, 65, 1024] {
-        let mut peer = scene.connect_with(&id(&"x".repeat(len)).exact_id());
+        let mut peer = scene.connect_with(&scene.id_of_len(len));
         peer.ping();
     }
-    let mut peer = scene.try_connect(&id(&"x".repeat(1025)).exact_id());
+    let mut peer = scene.try_connect(&scene.id_of_len(1025));
     peer.expect_refusal(ReasonCode::ClientIdentifierNotValid);
 }
 
