@@ -2,6 +2,7 @@
 //! commands and reads counters.
 
 mod client;
+mod commands;
 mod connection;
 mod connector;
 mod context;
@@ -9,6 +10,7 @@ mod inflight;
 mod poller;
 mod port;
 mod publisher;
+mod reading;
 pub mod socket;
 mod stats;
 mod subscriber;

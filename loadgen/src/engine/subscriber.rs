@@ -51,8 +51,6 @@ impl Subscriber {
 
 /// A receiver of the plan with what it got.
 pub struct ReceiverState {
-    /// Index of `Plan::receivers`.
-    pub index: u32,
     pub flows: FlowSet,
     pub qos: QoS,
     pub is_group: bool,
@@ -61,9 +59,9 @@ pub struct ReceiverState {
 }
 
 impl ReceiverState {
-    pub fn new(index: u32, plan: &Receiver) -> ReceiverState {
+    pub fn new(plan: &Receiver) -> ReceiverState {
         let trackers = vec![Tracker::default(); plan.flows.len()].into();
-        ReceiverState { index, flows: plan.flows.clone(), qos: plan.qos, is_group: plan.is_group, trackers }
+        ReceiverState { flows: plan.flows.clone(), qos: plan.qos, is_group: plan.is_group, trackers }
     }
 }
 
