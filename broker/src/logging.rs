@@ -1,7 +1,9 @@
 //! Log lines on standard error, text or JSON, written by a thread of its own: who logs never waits. Lines that it
 //! cannot take are dropped and counted.
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use std::io::Write;
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
@@ -18,12 +20,7 @@ pub struct Logging {
 impl Logging {
     /// Must be called once, before anything is logged.
     pub fn start(config: &Log) -> Logging {
-        let (writer, guard) = NonBlockingBuilder::default()
-            .lossy(true)
-            .buffered_lines_limit(LINES_MAX)
-            .thread_name("log")
-            .finish(std::io::stderr());
-        let dropped = Dropped(writer.error_counter());
+        let (writer, guard, dropped) = never_waiting(std::io::stderr());
         let lines = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::builder().parse_lossy(&config.level))
             .with_writer(writer)
@@ -40,6 +37,15 @@ impl Logging {
     }
 }
 
+/// Gives lines to a thread that writes them, or drops and counts them.
+fn never_waiting(out: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard, Dropped) {
+    let builder =
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX).thread_name("log");
+    let (writer, guard) = builder.finish(out);
+    let dropped = Dropped(writer.error_counter());
+    (writer, guard, dropped)
+}
+
 /// Counts the lines that were dropped. Clones share it.
 #[derive(Clone)]
 pub struct Dropped(ErrorCounter);
@@ -47,5 +53,39 @@ pub struct Dropped(ErrorCounter);
 impl Dropped {
     pub fn count(&self) -> u64 {
         self.0.dropped_lines() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+
+    /// Takes nothing until the other end is dropped.
+    struct Stuck(Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_stuck_reader_does_not_take_is_dropped_and_counted() {
+        let (release, stuck) = channel();
+        let (mut writer, _guard, dropped) = never_waiting(Stuck(stuck));
+        for _ in 0..LINES_MAX + 100 {
+            writer.write_all(b"line\n").expect("it never fails");
+        }
+        // One line is with the reader.
+        assert!((99..=100).contains(&dropped.count()), "{}", dropped.count());
+        drop(release);
     }
 }
