@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Workers hand over the latencies of a second at most so many seconds later.
-const OPEN_SECONDS: u64 = 3;
+const OPEN_SECONDS: u64 = 2;
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Second {

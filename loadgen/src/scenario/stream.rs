@@ -8,6 +8,9 @@ use crate::plan::Role;
 use crate::report::Report;
 use anyhow::Result;
 
+/// From telling the workers, which may be in other processes, what is measured to its beginning.
+const LEAD_NS: u64 = 100_000_000;
+
 /// `wipes`: no sessions of subscribers are left behind.
 pub fn run(mut run: Run<'_>, wipes: bool) -> Result<Report> {
     run.watch.phase("connect-begin");
@@ -38,9 +41,12 @@ fn publish(run: &mut Run<'_>) -> Result<Span> {
         run.watch.phase("warmup-begin");
         run.watch.sleep_until(&run.generator, start_ns + warmup.as_nanos() as u64)?;
     }
+    // The workers must know the interval before it begins.
+    let begin_ns = clock::now_ns() + LEAD_NS;
+    let end_ns = begin_ns + common.duration.as_nanos() as u64;
+    run.generator.measure(begin_ns..if common.count.is_some() { u64::MAX } else { end_ns });
+    run.watch.sleep_until(&run.generator, begin_ns)?;
     let begin = run.begin("measure");
-    let end_ns = begin.ns + common.duration.as_nanos() as u64;
-    run.generator.measure(begin.ns..if common.count.is_some() { u64::MAX } else { end_ns });
     if warmup.is_zero() {
         run.generator.command(Command::Publish { start_ns: clock::now_ns(), limit });
     }

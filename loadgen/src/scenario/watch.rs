@@ -9,6 +9,7 @@ use crate::report::progress::Progress;
 use crate::report::series::Series;
 use anyhow::Result;
 use serde_json::json;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,8 +30,12 @@ impl Watch {
         Ok(Watch { series, progress, next_tick_ns: clock::now_ns() + SECOND_NS })
     }
 
-    /// Tells the caller on stdout where the run is, so that it can sample the broker itself.
+    /// Tells the program that started us where the run is, so that it can sample the broker itself. People have the
+    /// progress.
     pub fn phase(&mut self, name: &str) {
+        if std::io::stdout().is_terminal() {
+            return;
+        }
         self.progress.clear();
         let line = json!({"phase": name, "monotonic_ns": clock::now_ns(), "unix_ms": clock::unix_ms()});
         crate::report::print_line(&line.to_string());
