@@ -13,9 +13,9 @@ macro_rules! stats {
                 $(self.$name += other.$name;)+
             }
 
-            /// What was added since `earlier`.
+            /// What was added since `earlier`; nothing if these are counters of a part that is gone.
             pub fn since(&self, earlier: &Stats) -> Stats {
-                Stats { $($name: self.$name - earlier.$name),+ }
+                Stats { $($name: self.$name.saturating_sub(earlier.$name)),+ }
             }
         }
     };

@@ -103,8 +103,9 @@ impl<'a> Run<'a> {
         let (before, begin) = (self.generator.stats(), clock::now_ns());
         self.generator.command(command);
         let over = move |stats: &Stats| stats.ready + stats.connect_failed;
-        let is_over =
-            move |stats: &Stats| over(stats) - over(&before) >= count || interrupt::is_interrupted();
+        let is_over = move |stats: &Stats| {
+            over(stats).saturating_sub(over(&before)) >= count || interrupt::is_interrupted()
+        };
         self.watch.wait(&self.generator, CONNECT_PATIENCE, over, is_over)?;
         self.connect_ns += clock::now_ns() - begin;
         let error = self.generator.first_error().unwrap_or_else(|| "no answer".into());
@@ -117,7 +118,7 @@ impl<'a> Run<'a> {
         let before = self.generator.stats().fenced;
         self.generator.command(Command::Fence(role));
         let progress = |stats: &Stats| stats.fenced + stats.bytes_sent;
-        let is_done = move |stats: &Stats| stats.fenced - before >= count;
+        let is_done = move |stats: &Stats| stats.fenced.saturating_sub(before) >= count;
         if !self.watch.wait(&self.generator, CONNECT_PATIENCE, progress, is_done)? {
             let error = self.generator.first_error().map_or(String::new(), |error| format!(": {error}"));
             bail!("the broker does not answer PINGREQ{error}");

@@ -72,7 +72,8 @@ fn phases_are_printed_in_order_and_enclose_the_measured_interval() {
     assert_eq!(names, wanted);
     let at = |index: usize| ran.phases[index]["monotonic_ns"].as_u64().unwrap();
     assert!(at(3) >= ran.number("measured.begin_ns") && at(4) >= ran.number("measured.end_ns"));
-    assert!(ran.number("measured.elapsed_ns") >= 200_000_000);
+    // It begins when the coordinator wakes, and ends on time.
+    assert!((100_000_000..1_000_000_000).contains(&ran.number("measured.elapsed_ns")));
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn subscribers_count_until_they_are_interrupted() {
         assert!(stdout.read_line(&mut lines).expect("text") > 0, "{lines}");
     }
     scenario(double.port, "emqtt pub -c 3 -I 1 -i 0 -L 30").assert_passed();
-    Command::new("kill").args(["-INT", &subscribers.id().to_string()]).status().expect("kill");
+    Command::new("sh").args(["-c", &format!("kill -INT {}", subscribers.id())]).status().expect("kill");
     stdout.read_to_string(&mut lines).expect("text");
     let output = subscribers.wait_with_output().expect("it ends");
     let ran = run::read(Output { stdout: lines.into_bytes(), ..output });

@@ -3,36 +3,69 @@
 use crate::double::{Double, Fault};
 use crate::run::{self, Ran};
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_shardmq-loadgen");
 
+/// An orchestrator and the two runners that it waited for.
+struct Fleet {
+    orchestrator: Child,
+    stderr: BufReader<ChildStderr>,
+    runners: [Child; 2],
+}
+
+impl Fleet {
+    fn start(port: u16, args: &str) -> Fleet {
+        let args = format!("{args} --port {port} --json - --orchestrator 127.0.0.1:0 --runners 2");
+        let mut orchestrator = Command::new(BINARY)
+            .args(args.split_whitespace())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut stderr = BufReader::new(orchestrator.stderr.take().expect("it is piped"));
+        let mut line = String::new();
+        stderr.read_line(&mut line).expect("text");
+        let address = line.trim().rsplit(' ').next().expect("an address ends the line").to_string();
+        let runner = || {
+            let args = ["runner", "--orchestrator", address.as_str()];
+            let mut command = Command::new(BINARY);
+            command.args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
+        };
+        Fleet { orchestrator, stderr, runners: [runner(), runner()] }
+    }
+
+    /// What the orchestrator says, and whether the runners ended well.
+    fn finish(mut self) -> (Ran, [bool; 2]) {
+        let mut stderr = vec![];
+        self.stderr.read_to_end(&mut stderr).expect("it ends");
+        let output = self.orchestrator.wait_with_output().expect("it ends");
+        let ended = self.runners.map(|mut runner| runner.wait().expect("it ends").success());
+        (run::read(Output { stderr, ..output }), ended)
+    }
+}
+
 /// Runs a scenario with two runners.
 fn with_two_runners(port: u16, args: &str) -> Ran {
-    let args = format!("{args} --port {port} --json - --orchestrator 127.0.0.1:0 --runners 2");
-    let mut orchestrator = Command::new(BINARY)
-        .args(args.split_whitespace())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    let mut stderr = BufReader::new(orchestrator.stderr.take().expect("it is piped"));
+    let (ran, ended) = Fleet::start(port, args).finish();
+    assert_eq!(ended, [true; 2], "{}", ran.stderr);
+    ran
+}
+
+#[test]
+fn a_runner_that_is_gone_ends_the_run() {
+    let double = Double::start(Fault::None);
+    let mut fleet = Fleet::start(double.port, "p2p --pairs 4 --rate 100 --duration 60s");
+    let mut stdout = BufReader::new(fleet.orchestrator.stdout.take().expect("it is piped"));
     let mut line = String::new();
-    stderr.read_line(&mut line).expect("text");
-    let address = line.trim().rsplit(' ').next().expect("an address ends the line").to_string();
-    let runner = || -> Child {
-        let args = ["runner", "--orchestrator", address.as_str()];
-        Command::new(BINARY).args(args).stdout(Stdio::null()).spawn().expect("the binary starts")
-    };
-    let mut runners = [runner(), runner()];
-    let mut rest = vec![];
-    stderr.read_to_end(&mut rest).expect("it ends");
-    let mut output = orchestrator.wait_with_output().expect("it ends");
-    output.stderr = rest;
-    for runner in &mut runners {
-        assert!(runner.wait().expect("it ends").success());
+    while !line.contains("warmup-begin") {
+        line.clear();
+        assert!(stdout.read_line(&mut line).expect("text") > 0);
     }
-    run::read(output)
+    fleet.runners[1].kill().expect("it runs");
+    let (ran, ended) = fleet.finish();
+    assert_eq!((ran.code, ended), (4, [false; 2]));
+    assert!(ran.stderr.contains("runner"), "{}", ran.stderr);
 }
 
 #[test]
