@@ -164,10 +164,15 @@ fn chosen_scenarios(args: &RunArgs) -> anyhow::Result<Vec<Scenario>> {
         {
             bail!("no scenario is called {unknown}; there are:\n{}", list(&all));
         }
-        let is_chosen = |scenario: &Scenario| {
-            names.is_empty() || names.iter().any(|name| scenario.name.starts_with(*name))
+        // A whole name means that scenario only, even if others begin with it.
+        let is_whole = |name: &str| all.iter().any(|scenario| scenario.name == name);
+        let means = |name: &str, scenario: &Scenario| match is_whole(name) {
+            true => scenario.name == name,
+            false => scenario.name.starts_with(name),
         };
-        chosen.extend(all.into_iter().filter(is_chosen));
+        let is_chosen =
+            |scenario: &&Scenario| names.is_empty() || names.iter().any(|name| means(name, scenario));
+        chosen.extend(all.iter().filter(is_chosen).cloned());
     }
     Ok(chosen)
 }

@@ -1,12 +1,13 @@
 //! The floor broker: the least work that forwards messages, so that a report can show the limit of the machine beside
 //! the brokers. One thread; each connection is added to an edge-triggered epoll once; one read takes what is there; the
 //! frames are copied as they came into the receivers' buffers; each receiver's buffer leaves with one send at the end
-//! of a round of events.
+//! of a round of events, and many sends enter the kernel together.
 //!
 //! It is no broker: nothing is kept for absent clients, nothing is sent again, there is no keep-alive, no retained
 //! message, no will, no limit of messages in flight, no authentication, and all clients must speak one version. What
 //! does not fit into a receiver's buffer is dropped; the load generator's verdict tells.
 
+mod batch;
 mod packet;
 mod routes;
 mod sys;
@@ -18,6 +19,7 @@ use std::os::fd::OwnedFd;
 
 use slab::Slab;
 
+use batch::{BATCH_MAX, Sender};
 use packet::{Filters, Frame, Malformed, Publish};
 use routes::{Receiver, RouteHint, Routes};
 use sys::Epoll;
@@ -51,9 +53,29 @@ struct Connection {
     is_closed: bool,
 }
 
+impl Connection {
+    fn unsent(&self) -> &[u8] {
+        &self.out[self.sent..]
+    }
+
+    fn on_sent(&mut self, taken: usize) {
+        self.is_dirty = false;
+        self.sent += taken;
+        self.is_blocked = self.sent < self.out.len();
+        if !self.is_blocked {
+            self.out.clear();
+            self.sent = 0;
+        } else if self.sent > self.out.len() / 2 {
+            self.out.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+}
+
 pub struct Floor {
     listener: TcpListener,
     epoll: Epoll,
+    sender: Sender,
     connections: Slab<Connection>,
     routes: Routes,
     /// Connections with something to send at the end of the round.
@@ -73,6 +95,7 @@ impl Floor {
         Ok(Floor {
             listener,
             epoll,
+            sender: Sender::new(),
             connections: Slab::new(),
             routes: Routes::default(),
             dirty: Vec::new(),
@@ -115,7 +138,7 @@ impl Floor {
                 self.read(index, buffer);
             }
         }
-        self.flush();
+        self.flush()?;
         for index in self.closed.drain(..) {
             self.connections.remove(index as usize);
         }
@@ -344,28 +367,23 @@ impl Floor {
         }
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self) -> io::Result<()> {
         let mut dirty = std::mem::take(&mut self.dirty);
-        for index in dirty.drain(..) {
-            let Some(connection) = self.connections.get_mut(index as usize) else { continue };
-            connection.is_dirty = false;
-            match sys::send(&connection.socket, &connection.out[connection.sent..]) {
-                Ok(taken) => {
-                    connection.sent += taken.unwrap_or(0);
-                    connection.is_blocked = connection.sent < connection.out.len();
+        let mut results = Vec::with_capacity(BATCH_MAX.min(dirty.len()));
+        for indexes in dirty.chunks(BATCH_MAX) {
+            let batch: Vec<&Connection> =
+                indexes.iter().map(|index| &self.connections[*index as usize]).collect();
+            self.sender.send(&batch, &mut results)?;
+            for (index, sent) in indexes.iter().zip(results.drain(..)) {
+                match sent {
+                    Ok(taken) => self.connections[*index as usize].on_sent(taken.unwrap_or(0)),
+                    Err(_) => self.close(*index),
                 }
-                Err(_) => self.close(index),
-            }
-            let connection = &mut self.connections[index as usize];
-            if !connection.is_blocked {
-                connection.out.clear();
-                connection.sent = 0;
-            } else if connection.sent > connection.out.len() / 2 {
-                connection.out.drain(..connection.sent);
-                connection.sent = 0;
             }
         }
+        dirty.clear();
         self.dirty = dirty;
+        Ok(())
     }
 
     fn close(&mut self, index: u32) {
