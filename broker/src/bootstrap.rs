@@ -207,10 +207,11 @@ fn tell_service_manager(state: NotifyState<'_>) {
     }
 }
 
-/// SIGTERM and SIGINT, from the moment that it is made.
+/// SIGTERM and SIGINT, from the moment that it is made. SIGHUP, with which other brokers reload, must not end this one.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -218,13 +219,19 @@ impl Signals {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => {
+                    tracing::warn!(signal = "SIGHUP", "the configuration is read at start only; nothing was changed");
+                }
+            }
         }
     }
 }

@@ -51,6 +51,16 @@ fn clients_are_told_of_the_end() {
 }
 
 #[test]
+fn a_hangup_changes_nothing() {
+    let broker = Broker::with_shards(1).start();
+    let mut client = connect(broker.address(), 5, "client");
+    broker.signal(libc::SIGHUP);
+    broker.wait_for_log(|line| line["signal"] == "SIGHUP");
+    client.write_all(&PINGREQ).unwrap();
+    assert_eq!(read_packet(&mut client), PINGRESP);
+}
+
+#[test]
 fn load_balancers_have_time_to_turn_away_and_a_second_signal_skips_it() {
     let mut broker = Broker::with_shards(1).set("drain.delay", "10m").start();
     let mut client = connect(broker.address(), 5, "client");
