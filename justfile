@@ -26,6 +26,10 @@ bench *ARGS:
 sim SEED:
     SEED={{SEED}} cargo test -p shardmq-shard --test simulation
 
+# The race of SUBACK and PUBLISH over four shards, a million times (HC-SUB-10).
+hard-race TRIES="1000000":
+    HARD_TRIES={{TRIES}} cargo test --release -p shardmq-shard --test conformance hc_sub_10
+
 # Licences, bans, advisories (needs cargo-deny).
 deny:
     cargo deny check

@@ -15,6 +15,7 @@ pub mod packets;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -39,6 +40,7 @@ pub struct BrokerBuilder {
     arguments: Vec<OsString>,
     listeners: Vec<String>,
     variables: Vec<(String, String)>,
+    descriptors_max: Option<u64>,
 }
 
 impl BrokerBuilder {
@@ -62,12 +64,29 @@ impl BrokerBuilder {
         self
     }
 
+    /// Open files of the process, at most.
+    pub fn descriptors_max(self, count: u64) -> BrokerBuilder {
+        BrokerBuilder { descriptors_max: Some(count), ..self }
+    }
+
     /// Returns when the broker has said that it is ready.
     pub fn start(self) -> Broker {
         let listeners =
             self.listeners.iter().flat_map(|listener| ["--listener".to_owned(), listener.clone()]);
         let mut command = shardmq(["serve", "--admin", "127.0.0.1:0", "--set", "log.format=json"]);
         command.args(listeners).args(&self.arguments).envs(self.variables).stderr(Stdio::piped());
+        if let Some(count) = self.descriptors_max {
+            let limit = move || {
+                let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
+                // SAFETY: `limit` outlives the call.
+                match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
+            };
+            // SAFETY: only a system call that is allowed between fork and exec.
+            unsafe { command.pre_exec(limit) };
+        }
         let mut child = command.spawn().expect("the binary was built");
         let log = Log::follow(child.stderr.take().expect("it is piped"));
         let ready = log.wait_for(|line| line["message"] == "ready");
@@ -93,6 +112,7 @@ impl Broker {
             arguments: Vec::new(),
             listeners: vec!["tcp://127.0.0.1:0".to_owned()],
             variables: Vec::new(),
+            descriptors_max: None,
         };
         builder
             .argument("--cores")

@@ -10,6 +10,7 @@ use shard::{
 
 use crate::suite::case::{Case, Set};
 use crate::suite::core::Core;
+use crate::suite::received::packet_len;
 use crate::suite::scene::{Driver, Input, Patience, Socket};
 use crate::support::Node;
 
@@ -98,8 +99,21 @@ impl Core for CoreDriver {
     }
 
     fn run_shuffled(&mut self, seed: u64) {
-        self.node.run_shuffled(seed);
+        self.node.run_shuffled(seed, |_| false);
         self.run();
+    }
+
+    fn run_shuffled_until(&mut self, seed: u64, socket: Socket, first_byte: u8) {
+        let mut at = self.read[socket];
+        self.node.run_shuffled(seed, |node| {
+            while let Some(len) = packet_len(&node.sockets[socket].to_client[at..]) {
+                at += len;
+                if node.sockets[socket].to_client[at - len] == first_byte {
+                    return true;
+                }
+            }
+            false
+        });
     }
 
     fn stall(&mut self, socket: Socket, is_stalled: bool) {

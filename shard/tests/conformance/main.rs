@@ -2,6 +2,7 @@
 //! each of its versions. The same table runs against the real binary in `broker/tests/conformance.rs`.
 
 mod core_driver;
+mod hard_cases;
 mod statements;
 mod suite;
 #[path = "../support/mod.rs"]
@@ -15,9 +16,10 @@ use suite::scene::Scene;
 fn main() {
     let cases = suite::cases();
     let mut trials = statements::trials(&cases);
+    trials.extend(hard_cases::trials(&cases));
     for case in cases {
         for &version in case.versions_run() {
-            for shards in [1, 3] {
+            for &shards in case.core_shards {
                 let name = format!("{}::{}::{shards}_shards", case.test_name(version), version_name(version));
                 trials.push(Trial::test(name, move || {
                     // Its own node: the root is there only so that both drivers run the same code.

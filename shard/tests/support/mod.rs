@@ -508,8 +508,8 @@ impl Node {
     }
 
     /// Reads, writes and envelopes, one at a time, in an order and in chunks that the seed decides, until none of them
-    /// is left. Stalled sockets and held lanes stay as they are.
-    pub fn run_shuffled(&mut self, seed: u64) {
+    /// is left or `is_enough`. Stalled sockets and held lanes stay as they are.
+    pub fn run_shuffled(&mut self, seed: u64, mut is_enough: impl FnMut(&Node) -> bool) {
         enum Step {
             Read(SocketId),
             Send(SocketId),
@@ -518,7 +518,7 @@ impl Node {
         }
         let mut random = Random(seed);
         let mut steps = vec![];
-        loop {
+        while !is_enough(self) {
             for (id, socket) in self.sockets.iter().enumerate() {
                 if socket.connection.is_some() && socket.is_reading && !socket.to_server.is_empty() {
                     steps.push(Step::Read(id));

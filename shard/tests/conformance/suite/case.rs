@@ -78,6 +78,8 @@ pub struct Case {
     pub with: &'static [Set],
     /// Further configuration of a case that runs in the pure core only.
     pub tune: Option<fn(&mut shard::Config)>,
+    /// Shard counts in the pure core.
+    pub core_shards: &'static [u16],
     pub real: Real,
     pub run: fn(&mut Scene),
 }
@@ -102,6 +104,7 @@ impl Case {
             versions: None,
             with: &[],
             tune: None,
+            core_shards: &[1, 3],
             real: Real::Shared,
             run,
         }
@@ -140,6 +143,11 @@ impl Case {
     /// Runs in the pure core only, because of `why` (long times, hooks that the binary does not have).
     pub fn core_only(self, why: &'static str) -> Case {
         Case { real: Real::CoreOnly(why), ..self }
+    }
+
+    /// Runs in the pure core at these shard counts instead of 1 and 3.
+    pub fn core_shards(self, counts: &'static [u16]) -> Case {
+        Case { core_shards: counts, ..self }
     }
 
     /// The same, with a configuration that no `Set` has.

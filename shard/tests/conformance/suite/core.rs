@@ -10,6 +10,8 @@ pub trait Core {
     fn write_later(&mut self, socket: Socket, bytes: &[u8]);
     /// Reads, writes and envelopes one by one, in chunks and an order that the seed decides, until nothing is left.
     fn run_shuffled(&mut self, seed: u64);
+    /// The same, until a packet with this first byte has arrived at the client: the rest stays where it is.
+    fn run_shuffled_until(&mut self, seed: u64, socket: Socket, first_byte: u8);
     /// The client's socket takes nothing (true), or goes on and takes what waited.
     fn stall(&mut self, socket: Socket, is_stalled: bool);
     /// A stalled socket takes that many bytes.

@@ -16,7 +16,7 @@ pub fn cases() -> Vec<Case> {
             .with(&[Set::InflightMax(10)])
             .core_only("needs 100,000 messages"),
         case!(set_and_cleared_by_two).hard("HC-RET-9").core_only("takes the steps in many orders"),
-        case!(above_the_bounds).hard("HC-RET-10").with(&[Set::RetainedCountMax(2)]),
+        case!(above_the_bounds).hard("HC-RET-10").with(&[Set::RetainedCountMax(2)]).alone(),
         case!(stopped_while_being_sent).hard("HC-RET-11").with(&[Set::InflightMax(3)]),
     ]
 }

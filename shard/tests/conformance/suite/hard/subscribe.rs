@@ -16,6 +16,14 @@ pub fn cases() -> Vec<Case> {
         case!(no_local).hard("HC-SUB-7").versions(ONLY_V5),
         case!(unsubscribe_compares_characters).hard("HC-SUB-8"),
         case!(unsubscribe_while_deliveries_wait).hard("HC-SUB-9").with(&[Set::InflightMax(2)]),
+        case!(published_right_after_suback)
+            .hard("HC-SUB-10")
+            .core_only("takes the steps in many orders")
+            .core_shards(&[4]),
+        case!(the_last_leaves_while_another_joins)
+            .hard("HC-SUB-11")
+            .core_only("takes the steps in many orders")
+            .core_shards(&[1, 4]),
         case!(a_hundred_thousand_subscriptions)
             .hard("HC-SUB-12")
             .core_only("needs 100,000 subscriptions, and looks at the memory"),
@@ -387,4 +395,111 @@ fn ten_thousand_deep_filters(scene: &mut Scene) {
         peer.subscribe_all(&[(&["+"; 129].join("/"), at(0)), (&["+"; 128].join("/"), at(0))], &[]),
         [refused, 0]
     );
+}
+
+/// A SUBSCRIBE to one filter at QoS 1, by hand: the case writes it when nothing runs.
+fn subscribe(scene: &Scene, filter: &str) -> Vec<u8> {
+    wire::request(scene.version, 0x82, 1, [&wire::field(filter)[..], &[1]].concat())
+}
+
+fn publish(scene: &Scene, topic: &str, packet_id: u16, text: &str) -> Vec<u8> {
+    wire::publish(scene.version, 0x32, topic, Some(packet_id), &[], text)
+}
+
+fn published_right_after_suback(scene: &mut Scene) {
+    let tries = std::env::var("HARD_TRIES").ok().and_then(|tries| tries.parse().ok()).unwrap_or(5_000u32);
+    let mut peers: Vec<Peer> = (0..8).map(|number| scene.connect(&format!("peer-{number}"))).collect();
+    for round in 0..tries {
+        let (reader, writer) = (round as usize % 8, (round as usize / 8 + round as usize + 1) % 8);
+        let filter =
+            if round % 3 == 0 { format!("t/{}/+", round % 100) } else { format!("t/{}/x", round % 100) };
+        let wants = subscribe(scene, &filter);
+        let topic = format!("t/{}/x", round % 100);
+        let sends = publish(scene, &topic, 1, &round.to_string());
+        let (reading, writing) = (peers[reader].socket(), peers[writer].socket());
+        scene.core(|core| {
+            core.write_later(reading, &wants);
+            // SUBACK is there, whatever else is still on its way: published at that moment.
+            core.run_shuffled_until(round.into(), reading, 0x90);
+            core.write_later(writing, &sends);
+            core.run_shuffled(round.into());
+        });
+        peers[reader].wrote(&wants);
+        peers[writer].wrote(&sends);
+        let mut texts = vec![];
+        for received in peers[reader].take_packets() {
+            if let Received::Publish(message) = received {
+                peers[reader].acknowledge(&message);
+                texts.push(message.text().to_owned());
+            }
+        }
+        assert_eq!(texts, [round.to_string()], "round {round}");
+        peers[writer].take_packets();
+        peers[reader].unsubscribe(&[&filter]);
+    }
+    assert_eq!(scene.figure(|m| m.routes + m.subscriptions), 0);
+}
+
+fn the_last_leaves_while_another_joins(scene: &mut Scene) {
+    // Two clients of one shard, and publishers everywhere.
+    let mut peers: Vec<Peer> = (0..8).map(|number| scene.connect(&format!("peer-{number}"))).collect();
+    let shard = scene.core(|core| core.shard_of(peers[0].socket()));
+    let other = (1..8).find(|at| scene.core(|core| core.shard_of(peers[*at].socket())) == shard);
+    let other = other.expect("two of eight live on one shard");
+    peers.swap(1, other);
+    peers[0].subscribe("t/x", 1);
+    for round in 0..1_000u32 {
+        let (leaver, joiner) = (round as usize % 2, 1 - round as usize % 2);
+        let leaves = wire::request(scene.version, 0xA2, 2, wire::field("t/x"));
+        let joins = subscribe(scene, "t/x");
+        let before: Vec<Vec<u8>> =
+            (2..8).map(|at| publish(scene, "t/x", 1, &format!("before {at}"))).collect();
+        let after: Vec<Vec<u8>> = (2..8).map(|at| publish(scene, "t/x", 2, &format!("after {at}"))).collect();
+        scene.core(|core| {
+            core.write_later(peers[leaver].socket(), &leaves);
+            core.write_later(peers[joiner].socket(), &joins);
+            for (at, bytes) in (2..8).zip(&before) {
+                core.write_later(peers[at].socket(), bytes);
+            }
+            core.run_shuffled_until(round.into(), peers[joiner].socket(), 0x90);
+        });
+        peers[leaver].wrote(&leaves);
+        peers[joiner].wrote(&joins);
+        for (at, bytes) in (2..8).zip(&before) {
+            peers[at].wrote(bytes);
+        }
+        scene.core(|core| {
+            for (at, bytes) in (2..8).zip(&after) {
+                core.write_later(peers[at].socket(), bytes);
+            }
+            core.run_shuffled(round.into());
+        });
+        for (at, bytes) in (2..8).zip(&after) {
+            peers[at].wrote(bytes);
+            peers[at].take_packets();
+        }
+        let mut texts = vec![];
+        for received in peers[joiner].take_packets() {
+            if let Received::Publish(message) = received {
+                peers[joiner].acknowledge(&message);
+                texts.push(message.text().to_owned());
+            }
+        }
+        for at in 2..8 {
+            assert_eq!(
+                texts.iter().filter(|text| **text == format!("after {at}")).count(),
+                1,
+                "{round}: {texts:?}"
+            );
+        }
+        for received in peers[leaver].take_packets() {
+            if let Received::Publish(message) = received {
+                peers[leaver].acknowledge(&message);
+            }
+        }
+    }
+    for peer in &mut peers {
+        peer.unsubscribe(&["t/x"]);
+    }
+    assert_eq!(scene.figure(|m| m.routes + m.subscriptions), 0);
 }

@@ -1,0 +1,295 @@
+//! Hard cases that need the real process: descriptors, memory of the process, signals (`docs/hard-cases.md`).
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use support::packets::{PINGREQ, PINGRESP, connect, read_packet};
+use support::{Broker, PATIENCE, eventually};
+
+/// The versions of a row: name, level.
+const VERSIONS: [(&str, u8); 3] = [("MQIsdp", 3), ("MQTT", 4), ("MQTT", 5)];
+
+/// CONNECT with a clean session, without a keep alive of its own.
+fn connect_bytes(version: (&str, u8), client_id: &str) -> Vec<u8> {
+    let (name, level) = version;
+    let mut body = vec![0, name.len() as u8];
+    body.extend(name.bytes());
+    body.extend([level, 2, 0, 0]);
+    if level == 5 {
+        body.push(0);
+    }
+    body.extend([0, client_id.len() as u8]);
+    body.extend(client_id.bytes());
+    let mut packet = vec![0x10, body.len() as u8];
+    packet.extend(body);
+    packet
+}
+
+fn connect_as(address: SocketAddr, version: (&str, u8), client_id: &str) -> TcpStream {
+    let mut stream = open(address);
+    stream.write_all(&connect_bytes(version, client_id)).expect("the broker reads");
+    let connack = read_packet(&mut stream);
+    assert_eq!((connack[0], connack[3]), (0x20, 0), "{connack:?}");
+    stream
+}
+
+fn open(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("the broker listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a valid timeout");
+    stream
+}
+
+fn ping(stream: &mut TcpStream) {
+    stream.write_all(PINGREQ).expect("the broker reads");
+    assert_eq!(read_packet(stream), PINGRESP);
+}
+
+/// Resident bytes of a process.
+fn resident(pid: u32) -> u64 {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("the process runs");
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
+    pages * 4096
+}
+
+fn descriptors(pid: u32) -> u64 {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count() as u64
+}
+
+/// Processor time of a process.
+fn cpu_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
+    let fields: Vec<&str> = stat.rsplit_once(") ").expect("a name in brackets").1.split(' ').collect();
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("ticks")).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// As many descriptors for this process as it may have.
+fn raise_own_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` outlives both calls.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
+        limit.rlim_cur = limit.rlim_max;
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
+    }
+}
+
+/// Reads until the broker ends the connection.
+fn expect_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = vec![];
+    match stream.read_to_end(&mut bytes) {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
+    }
+    bytes
+}
+
+#[test]
+fn hc_lim_2_claimed_lengths_cost_no_memory() {
+    const COUNT: usize = 3_000;
+    raise_own_limit();
+    let broker = Broker::with_shards(2).start();
+    let mut live: Vec<TcpStream> = (0..COUNT)
+        .map(|number| connect_as(broker.address(), VERSIONS[number % 3], &format!("live-{number}")))
+        .collect();
+    let before = resident(broker.pid());
+    let start = Instant::now();
+    // Within the bounds: half a CONNECT of 60 KB, a PUBLISH of a megabyte that does not come.
+    let mut silent = vec![];
+    for stream in &mut live {
+        let mut half = open(broker.address());
+        half.write_all(&[0x10, 0xE0, 0xD4, 0x03, 0, 4, b'M']).expect("the broker reads");
+        silent.push(half);
+        stream.write_all(&[0x30, 0xC0, 0x84, 0x3D, 0, 1, b't']).expect("the broker reads");
+    }
+    // Far above them: 256 MiB.
+    let mut greedy: Vec<TcpStream> = (0..COUNT)
+        .map(|_| {
+            let mut stream = open(broker.address());
+            stream.write_all(&[0x10, 0xFF, 0xFF, 0xFF, 0x7F]).expect("the broker reads");
+            stream
+        })
+        .collect();
+    for stream in &mut greedy {
+        assert!(expect_end(stream).is_empty());
+    }
+    let mut probe = connect(broker.address(), 4, "probe");
+    ping(&mut probe);
+    let grown = resident(broker.pid()).saturating_sub(before);
+    assert!(grown <= 3 * COUNT as u64 * 4096, "{grown} bytes more for {} connections", 3 * COUNT);
+    for stream in &mut silent {
+        assert!(expect_end(stream).is_empty());
+    }
+    let taken = start.elapsed();
+    assert!(taken >= Duration::from_secs(4), "the deadline of CONNECT is five seconds: {taken:?}");
+    assert!(taken < Duration::from_secs(25), "{taken:?}");
+    println!("{} connections claimed more than they sent: {grown} bytes, {taken:?}", 3 * COUNT);
+    // Who is live and claims 256 MiB is told, in the version that can.
+    for version in VERSIONS {
+        let mut stream = connect_as(broker.address(), version, "claims");
+        stream.write_all(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F]).expect("the broker reads");
+        let last = expect_end(&mut stream);
+        let expected: &[u8] = if version.1 == 5 { &[0xE0, 1, 0x95] } else { &[] };
+        assert!(last == expected || last == [0xE0, 2, 0x95, 0], "{last:02x?}");
+    }
+}
+
+#[test]
+fn hc_lim_14_descriptors_run_out() {
+    const LIMIT: u64 = 256;
+    let broker = Broker::with_shards(1).descriptors_max(LIMIT).start();
+    let mut served: Vec<TcpStream> = (0..10)
+        .map(|number| connect_as(broker.address(), VERSIONS[number % 3], &format!("served-{number}")))
+        .collect();
+    // The kernel completes their handshakes; the broker cannot take them.
+    let waiting: Vec<TcpStream> = (0..300)
+        .map(|number| {
+            let mut stream = open(broker.address());
+            let bytes = connect_bytes(VERSIONS[number % 3], &format!("waiting-{number}"));
+            stream.write_all(&bytes).expect("the kernel takes it");
+            stream
+        })
+        .collect();
+    broker.wait_for_log(|line| {
+        line["message"].as_str().is_some_and(|text| text.contains("accepting is paused"))
+    });
+    assert!(descriptors(broker.pid()) < LIMIT, "some are kept for the process itself");
+    assert_eq!(broker.get("/livez").0, 200);
+    let (cpu, start) = (cpu_time(broker.pid()), Instant::now());
+    while start.elapsed() < Duration::from_secs(3) {
+        served.iter_mut().for_each(ping);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let busy = cpu_time(broker.pid()) - cpu;
+    assert!(busy < start.elapsed() / 4, "{busy:?} of {:?}: it turns in a circle", start.elapsed());
+    let log = broker.log_text();
+    let lines = log.lines().filter(|line| line.contains("accepting is paused")).count();
+    assert!((1..=6).contains(&lines), "{lines} lines in three seconds:\n{log}");
+    // Others leave: new ones are let in, though one of them may still be turned away.
+    drop(waiting);
+    let mut late = eventually("a new client is served", || {
+        let mut late = open(broker.address());
+        late.write_all(&connect_bytes(VERSIONS[1], "late")).ok()?;
+        let mut connack = [0; 4];
+        late.read_exact(&mut connack).ok().map(|()| late)
+    });
+    ping(&mut late);
+    served.iter_mut().for_each(ping);
+}
+
+#[test]
+fn hc_sub_10_published_right_after_suback() {
+    let broker = Broker::with_shards(2).start();
+    let mut readers: Vec<TcpStream> =
+        (0..4).map(|number| connect_as(broker.address(), VERSIONS[1], &format!("reader-{number}"))).collect();
+    let mut writers: Vec<TcpStream> =
+        (0..4).map(|number| connect_as(broker.address(), VERSIONS[1], &format!("writer-{number}"))).collect();
+    for round in 0..2_000usize {
+        let (reader, writer) = (&mut readers[round % 4], &mut writers[round / 4 % 4]);
+        let topic = format!("race/{}", round % 97);
+        let mut subscribe = vec![0x82, 5 + topic.len() as u8, 0, 1, 0, topic.len() as u8];
+        subscribe.extend(topic.bytes());
+        subscribe.push(0);
+        reader.write_all(&subscribe).expect("the broker reads");
+        assert_eq!(read_packet(reader), [0x90, 3, 0, 1, 0]);
+        let mut publish = vec![0x30, 2 + topic.len() as u8 + 2, 0, topic.len() as u8];
+        publish.extend(topic.bytes());
+        publish.extend((round as u16).to_be_bytes());
+        writer.write_all(&publish).expect("the broker reads");
+        assert_eq!(read_packet(reader), publish, "round {round}");
+        let mut unsubscribe = vec![0xA2, 4 + topic.len() as u8, 0, 2, 0, topic.len() as u8];
+        unsubscribe.extend(topic.bytes());
+        reader.write_all(&unsubscribe).expect("the broker reads");
+        assert_eq!(read_packet(reader), [0xB0, 2, 0, 2]);
+    }
+}
+
+#[test]
+fn hc_shu_1_an_orderly_stop_with_thousands() {
+    raise_own_limit();
+    const COUNT: usize = 3_000;
+    let mut broker = Broker::with_shards(2).start();
+    let mut clients: Vec<((&str, u8), TcpStream)> = (0..COUNT)
+        .map(|number| {
+            let version = VERSIONS[number % 3];
+            (version, connect_as(broker.address(), version, &format!("client-{number}")))
+        })
+        .collect();
+    // A publisher whose acks nobody has read yet.
+    let mut publisher = connect_as(broker.address(), VERSIONS[2], "publisher");
+    for packet_id in 1..=500u16 {
+        let [high, low] = packet_id.to_be_bytes();
+        publisher.write_all(&[0x32, 7, 0, 1, b't', high, low, 0, b'm']).expect("the broker reads");
+    }
+    ping_after_acks(&mut publisher, 500);
+    let start = Instant::now();
+    broker.terminate();
+    for (version, stream) in &mut clients {
+        let last = expect_end(stream);
+        match version.1 {
+            5 => assert!(last == [0xE0, 1, 0x8B] || last == [0xE0, 2, 0x8B, 0], "{last:02x?}"),
+            _ => assert!(last.is_empty(), "{last:02x?}"),
+        }
+    }
+    assert_eq!(broker.wait().code(), Some(0));
+    let taken = start.elapsed();
+    assert!(taken < Duration::from_secs(12), "{taken:?}");
+    println!("{COUNT} clients were told in {taken:?}");
+}
+
+/// 500 PUBACKs in order, then the answer to a ping.
+fn ping_after_acks(stream: &mut TcpStream, count: u16) {
+    stream.write_all(PINGREQ).expect("the broker reads");
+    for packet_id in 1..=count {
+        let ack = read_packet(stream);
+        assert_eq!((ack[0], u16::from_be_bytes([ack[2], ack[3]])), (0x40, packet_id));
+    }
+    assert_eq!(read_packet(stream), PINGRESP);
+}
+
+#[test]
+fn hc_shu_2_a_stop_amid_connects_and_takeovers() {
+    for version in VERSIONS {
+        let mut broker = Broker::with_shards(2).start();
+        let address = broker.address();
+        let (is_over, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let threads: Vec<_> = (0..4)
+            .map(|thread| {
+                let (is_over, served) = (is_over.clone(), served.clone());
+                std::thread::spawn(move || {
+                    let mut kept = vec![];
+                    for number in 0.. {
+                        if is_over.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        let Ok(mut stream) = TcpStream::connect(address) else { continue };
+                        // Half of them fight for few ids.
+                        let name = match number % 2 {
+                            0 => format!("same-{}", number % 6),
+                            _ => format!("own-{thread}-{number}"),
+                        };
+                        let is_sent = stream.write_all(&connect_bytes(version, &name)).is_ok();
+                        served.fetch_add(is_sent as u32, Ordering::Relaxed);
+                        kept.push(stream);
+                        if kept.len() > 100 {
+                            kept.clear();
+                        }
+                    }
+                })
+            })
+            .collect();
+        eventually("it is in the middle of it", || (served.load(Ordering::Relaxed) > 500).then_some(()));
+        broker.terminate();
+        let status = broker.wait();
+        is_over.store(true, Ordering::Relaxed);
+        for thread in threads {
+            thread.join().expect("no client panics");
+        }
+        assert_eq!(status.code(), Some(0), "{version:?}");
+    }
+}
