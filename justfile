@@ -50,3 +50,7 @@ perf *ARGS:
 # Opens a report in Chromium and looks for the pixels of every plot.
 perf-page:
     cargo test -p shardmq-perf every_plot_is_drawn -- --nocapture
+
+# Random scripts to shardmq and to mosquitto; every difference is documented or a fault.
+diff SEEDS="3000" FIRST="0":
+    DIFF_SEEDS={{SEEDS}} DIFF_FIRST={{FIRST}} cargo test -p shardmq --test differential -- --nocapture

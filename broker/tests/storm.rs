@@ -3,160 +3,57 @@
 
 mod support;
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use protocol::{
-    Connect, Decoder, Packet, Properties, Publish, QoS, Role, Subscribe, SubscribeFilters,
-    SubscriptionOptions, Version,
-};
-use support::{Broker, PATIENCE};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use protocol::{QoS, Version};
+use support::client::{Came, Client, block_on, in_groups};
+use support::{Broker, eventually};
 
-/// What a client read: the kind of a packet, or the end of the stream.
-#[derive(Debug, PartialEq, Eq)]
-enum Came {
-    Connected { session_present: bool },
-    Subscribed,
-    Message(Vec<u8>),
-    Disconnected(u8),
-    Other,
-    End,
+/// The figure in `/metrics`, summed up over shards and labels.
+fn figure(broker: &Broker, name: &str) -> u64 {
+    let (_, text) = broker.get("/metrics");
+    let value = |line: &str| {
+        let (key, value) = line.rsplit_once(' ')?;
+        (key.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok())?
+    };
+    text.lines().filter_map(value).sum::<f64>() as u64
 }
 
-/// A version 5 client that speaks through the codec.
-struct Client {
-    stream: TcpStream,
-    input: Vec<u8>,
-}
-
-impl Client {
-    async fn open(address: SocketAddr) -> Client {
-        // The backlog of the listener may be full for a moment.
-        let stream = loop {
-            match TcpStream::connect(address).await {
-                Ok(stream) => break stream,
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+fn ten_thousand_at_once(shards: usize) {
+    const CLIENTS: usize = 10_000;
+    let broker = Broker::with_shards(shards).start();
+    let address = broker.address();
+    block_on(async {
+        let mut clients = in_groups(CLIENTS, 500, |n| async move {
+            let mut client = Client::connect(address, &format!("many-{n}")).await;
+            // A tenth of them have a topic of their own, so that there is traffic among the idle ones.
+            if n % 10 == 0 {
+                assert_eq!(client.subscribe(&format!("many/{n}"), QoS::AtLeastOnce).await, [1]);
             }
-        };
-        Client { stream, input: vec![] }
-    }
-
-    async fn connect(address: SocketAddr, client_id: &str, clean_start: bool) -> Client {
-        let mut client = Client::open(address).await;
-        client.send_connect(client_id, clean_start).await;
-        let came = client.next().await;
-        assert!(matches!(came, Came::Connected { .. }), "{client_id}: {came:?} instead of CONNACK");
-        client
-    }
-
-    async fn send_connect(&mut self, client_id: &str, clean_start: bool) {
-        // Session Expiry Interval: an hour.
-        let properties = Properties::from_wire(if clean_start { &[] } else { &[0x11, 0, 0, 0x0E, 0x10] });
-        self.send(&Packet::Connect(Box::new(Connect {
-            version: Version::V5,
-            is_bridge: false,
-            clean_start,
-            keep_alive: 0,
-            client_id,
-            will: None,
-            user_name: None,
-            password: None,
-            properties,
-        })))
-        .await;
-    }
-
-    async fn send(&mut self, packet: &Packet<'_>) {
-        let mut bytes = vec![];
-        packet.encode(Version::V5, &mut bytes);
-        self.write(&bytes).await;
-    }
-
-    /// A broker that has closed is found by the next read.
-    async fn write(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes).await;
-    }
-
-    async fn subscribe(&mut self, filter: &str) {
-        let mut filters = vec![];
-        SubscribeFilters::push(&mut filters, filter, SubscriptionOptions::new(QoS::AtLeastOnce));
-        let filters = SubscribeFilters::from_wire(&filters);
-        self.send(&Packet::Subscribe(Subscribe { packet_id: 1, properties: Properties::EMPTY, filters }))
-            .await;
-        assert_eq!(self.next().await, Came::Subscribed);
-    }
-
-    async fn publish(&mut self, topic: &str, payload: &[u8]) {
-        self.send(&Packet::Publish(Publish {
-            dup: false,
-            qos: QoS::AtMostOnce,
-            retain: false,
-            topic,
-            packet_id: 0,
-            topic_alias: None,
-            message_expiry: None,
-            subscription_ids: &[],
-            properties: Properties::EMPTY,
-            payload,
-        }))
-        .await;
-    }
-
-    async fn next(&mut self) -> Came {
-        let decoder = Decoder { role: Role::Client, version: Some(Version::V5), packet_size_max: 1 << 20 };
-        loop {
-            if let Some((packet, len)) =
-                decoder.next_packet(&self.input).expect("the broker's packets are valid")
-            {
-                let came = match packet {
-                    Packet::ConnAck(connack) => {
-                        assert!(!connack.reason.is_error(), "refused: {connack:?}");
-                        Came::Connected { session_present: connack.session_present }
-                    }
-                    Packet::SubAck(_) => Came::Subscribed,
-                    Packet::Publish(publish) => Came::Message(publish.payload.to_vec()),
-                    Packet::Disconnect(disconnect) => Came::Disconnected(disconnect.reason as u8),
-                    _ => Came::Other,
-                };
-                self.input.drain(..len);
-                return came;
-            }
-            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.input)).await;
-            match read.expect("the broker answers or closes") {
-                Ok(1..) => {}
-                _ => return Came::End,
-            }
-        }
-    }
-}
-
-fn run(storm: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(storm);
-}
-
-/// As many clients at a time as a storm of reconnects has, without filling the listener's backlog.
-async fn in_groups<F: Future<Output = T> + 'static, T: 'static>(
-    count: usize,
-    group: usize,
-    client: impl Fn(usize) -> F,
-) -> Vec<T> {
-    let local = tokio::task::LocalSet::new();
-    let mut results = vec![];
-    local
-        .run_until(async {
-            for first in (0..count).step_by(group) {
-                let tasks: Vec<_> =
-                    (first..count.min(first + group)).map(|n| tokio::task::spawn_local(client(n))).collect();
-                for task in tasks {
-                    results.push(task.await.expect("no client fails"));
-                }
-            }
+            client
         })
         .await;
-    results
+        assert_eq!(figure(&broker, "mqtt_connections"), CLIENTS as u64);
+        for n in (0..CLIENTS).step_by(10) {
+            clients[n + 1].publish(&format!("many/{n}"), n.to_string().as_bytes(), 1, false).await;
+        }
+        for n in (0..CLIENTS).step_by(10) {
+            assert_eq!(clients[n + 1].next().await, Came::Acknowledged(1, 0));
+            assert_eq!(clients[n].message().await.payload, n.to_string().as_bytes());
+        }
+    });
+    eventually("all have gone", || (figure(&broker, "mqtt_connections") == 0).then_some(()));
+    eventually("and their sessions", || (figure(&broker, "mqtt_sessions") == 0).then_some(()));
+}
+
+#[test]
+fn ten_thousand_at_once_on_one_shard() {
+    ten_thousand_at_once(1);
+}
+
+#[test]
+fn ten_thousand_at_once_on_two_shards() {
+    ten_thousand_at_once(2);
 }
 
 /// DISCONNECT and the end of the stream arrive in the turn in which other connections arrive from another shard.
@@ -164,15 +61,15 @@ async fn in_groups<F: Future<Output = T> + 'static, T: 'static>(
 fn clients_that_leave_at_once_do_not_take_newcomers_with_them() {
     let broker = Broker::with_shards(2).start();
     let address = broker.address();
-    run(async {
+    block_on(async {
         for round in 0..40 {
             in_groups(50, 50, |n| async move {
-                let mut client = Client::connect(address, &format!("churn-{round}-{n}"), true).await;
+                let mut client = Client::connect(address, &format!("churn-{round}-{n}")).await;
                 let topic = format!("churn/{n}");
                 if n % 3 > 0 {
-                    client.subscribe(&topic).await;
-                    client.publish(&topic, b"x").await;
-                    assert_eq!(client.next().await, Came::Message(b"x".to_vec()));
+                    client.subscribe(&topic, QoS::AtMostOnce).await;
+                    client.publish(&topic, b"x", 0, false).await;
+                    assert_eq!(client.message().await.payload, b"x");
                 }
                 if n % 3 == 2 {
                     client.write(&[0xE0, 0]).await;
@@ -181,4 +78,83 @@ fn clients_that_leave_at_once_do_not_take_newcomers_with_them() {
             .await;
         }
     });
+}
+
+/// 1,000 connections fight for ten client ids: the last one of each stays, all others are told.
+#[test]
+fn a_storm_of_takeovers_leaves_one_connection_for_each_client_id() {
+    const IDS: usize = 10;
+    for shards in [1, 2] {
+        let broker = Broker::with_shards(shards).start();
+        let address = broker.address();
+        block_on(async {
+            let clients = in_groups(1_000, 200, |n| async move {
+                let mut client = Client::open(address).await;
+                client.send_connect(&format!("taken-{}", n % IDS), false).await;
+                client
+            })
+            .await;
+            let fates = in_groups_of(clients, |mut client| async move {
+                let connack = client.next().await;
+                assert!(matches!(connack, Came::Connected { code: 0, .. }), "{connack:?}");
+                match client.next_within(Duration::from_secs(2)).await {
+                    None => Some(client),
+                    Some(came) => {
+                        assert_eq!(came, Came::Disconnected(0x8E));
+                        assert_eq!(client.next().await, Came::End);
+                        None
+                    }
+                }
+            })
+            .await;
+            assert_eq!(fates.iter().flatten().count(), IDS, "{shards} shards");
+            assert_eq!(figure(&broker, "mqtt_sessions"), IDS as u64);
+        });
+    }
+}
+
+async fn in_groups_of<F: Future<Output = T> + 'static, T: 'static>(
+    clients: Vec<Client>,
+    client: impl Fn(Client) -> F,
+) -> Vec<T> {
+    let tasks: Vec<_> = clients.into_iter().map(|c| tokio::task::spawn_local(client(c))).collect();
+    let mut results = vec![];
+    for task in tasks {
+        results.push(task.await.expect("no client fails"));
+    }
+    results
+}
+
+/// The port is free at once, although connections of the old process linger in the kernel.
+#[test]
+fn a_restart_takes_the_same_port() {
+    for signal in [libc::SIGTERM, libc::SIGKILL] {
+        let mut broker = Broker::with_shards(2).start();
+        let address = broker.address();
+        block_on(async {
+            let mut clients = in_groups(100, 100, |n| async move {
+                Client::connect_as(address, Version::V5, &format!("restart-{n}"), false).await.0
+            })
+            .await;
+            broker.signal(signal);
+            for client in &mut clients {
+                let expected = if signal == libc::SIGTERM { Came::Disconnected(0x8B) } else { Came::End };
+                assert_eq!(client.next().await, expected);
+            }
+        });
+        broker.wait();
+        let began = Instant::now();
+        let again = Broker::with_shards(2).listeners(&[&format!("tcp://{address}")]).start();
+        assert_eq!(again.address(), address);
+        block_on(async {
+            in_groups(100, 100, |n| async move {
+                let (_, connack) =
+                    Client::connect_as(address, Version::V5, &format!("restart-{n}"), false).await;
+                // Sessions live in memory.
+                assert!(matches!(connack, Came::Connected { session_present: false, .. }), "{connack:?}");
+            })
+            .await;
+        });
+        assert!(began.elapsed() < Duration::from_secs(20), "a restart took {:?}", began.elapsed());
+    }
 }

@@ -9,6 +9,7 @@
 // Each test binary uses its part.
 #![allow(dead_code)]
 
+pub mod client;
 pub mod openmetrics;
 pub mod packets;
 
