@@ -56,7 +56,7 @@ fn a_hangup_changes_nothing() {
     let mut client = connect(broker.address(), 5, "client");
     broker.signal(libc::SIGHUP);
     broker.wait_for_log(|line| line["signal"] == "SIGHUP");
-    client.write_all(&PINGREQ).unwrap();
+    client.write_all(PINGREQ).unwrap();
     assert_eq!(read_packet(&mut client), PINGRESP);
 }
 
