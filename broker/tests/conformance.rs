@@ -24,11 +24,11 @@ fn main() {
     let brokers = Arc::new(Brokers::default());
     let mut trials = vec![];
     for case in suite::cases().into_iter().filter(Case::runs_against_binary) {
-        let options: Options = case.with.iter().map(option).collect();
         for &version in case.versions_run() {
             for shards in [1, 2] {
+                let options: Options = case.with.iter().map(|setting| option(setting, shards)).collect();
                 let name = format!("{}::{}::{shards}_shards", case.test_name(version), version_name(version));
-                let (brokers, options, number) = (brokers.clone(), options.clone(), trials.len());
+                let (brokers, number) = (brokers.clone(), trials.len());
                 trials.push(Trial::test(name, move || {
                     let broker = match case.real {
                         Real::Alone => Arc::new(start(shards, &options)),
@@ -50,7 +50,7 @@ fn main() {
 type Options = Vec<(&'static str, String)>;
 
 /// A setting as an option of the binary.
-fn option(setting: &Set) -> (&'static str, String) {
+fn option(setting: &Set, shards: usize) -> (&'static str, String) {
     let off = || "false".to_owned();
     match *setting {
         Set::MaximumQos(level) => ("mqtt.maximum_qos", level.to_string()),
@@ -68,7 +68,7 @@ fn option(setting: &Set) -> (&'static str, String) {
         Set::ClientIdBytesMax(bytes) => ("mqtt.client_id_bytes_max", bytes.to_string()),
         Set::QueueMessagesMax(count) => ("session.queue_messages_max", count.to_string()),
         Set::InflightMax(count) => ("mqtt.inflight_max", count.to_string()),
-        Set::RetainedCountMax(count) => ("retained.messages_max", count.to_string()),
+        Set::RetainedCountMax(count) => ("retained.messages_max", (count * shards as u64).to_string()),
         Set::SubscriptionsMax(count) => ("session.subscriptions_max", count.to_string()),
         Set::OverlapPerSubscription => ("mqtt.overlap", "per-subscription".to_owned()),
         Set::ResponseInformation(text) => ("mqtt.response_information", text.to_owned()),
@@ -80,7 +80,8 @@ fn option(setting: &Set) -> (&'static str, String) {
 }
 
 fn start(shards: usize, options: &Options) -> Broker {
-    let builder = Broker::with_shards(shards);
+    // The broker's own retained messages would take the places of the cases' ones.
+    let builder = Broker::with_shards(shards).set("sys_topics.interval", "0s");
     options.iter().fold(builder, |builder, (option, value)| builder.set(option, value)).start()
 }
 

@@ -34,6 +34,7 @@ pub enum Set {
     ClientIdBytesMax(u32),
     QueueMessagesMax(u32),
     InflightMax(u16),
+    /// Of each shard; the binary's option is for all of them.
     RetainedCountMax(u64),
     SubscriptionsMax(u32),
     /// One copy for each overlapping subscription.
