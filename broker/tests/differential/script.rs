@@ -117,11 +117,16 @@ impl Script {
                         .map(|_| format!("{root}/{}", random.pick(FILTERS)))
                         .collect(),
                 },
-                16..=34 => Step::Publish {
-                    messages: (0..=if has_windows { 0 } else { random.below(3) })
-                        .map(|_| message(&mut random, root, &mut number, !has_windows))
-                        .collect(),
-                },
+                16..=34 => {
+                    let count = if has_windows { 1 } else { 1 + random.below(3) };
+                    // Not QoS 2 among others: mosquitto passes it on at PUBREL, behind those that follow it.
+                    let qos = if random.one_in(3) { Some(QoS::ExactlyOnce) } else { None };
+                    let message = |_| {
+                        let qos = qos.unwrap_or_else(|| *random.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce]));
+                        message(&mut random, root, &mut number, qos, !has_windows)
+                    };
+                    Step::Publish { messages: (0..count).map(message).collect() }
+                }
                 35 => Step::HoldAcks,
                 36 => Step::Disconnect { with_will: random.one_in(2) },
                 37..=38 => Step::Cut,
@@ -192,13 +197,13 @@ fn options(random: &mut Random, filter: &str) -> SubscriptionOptions {
     }
 }
 
-fn message(random: &mut Random, root: &str, number: &mut u32, may_retain: bool) -> Message {
+fn message(random: &mut Random, root: &str, number: &mut u32, qos: QoS, may_retain: bool) -> Message {
     *number += 1;
     let retain = may_retain && random.one_in(4);
     Message {
         topic: format!("{root}/{}", random.pick(TOPICS)),
         payload: if retain && random.one_in(4) { String::new() } else { format!("m{number}") },
-        qos: random.qos(),
+        qos,
         retain,
         has_properties: random.one_in(3),
         has_expiry: random.one_in(5),
