@@ -103,9 +103,7 @@ impl Shard {
         };
         state.subscriptions.insert(filter.into(), Subscription { options, identifier });
         if !is_new {
-            let early = self.pending_subacks.iter_mut().filter(|pending| pending.session == session);
-            let replays = state.replays.iter_mut().chain(early.flat_map(|pending| &mut pending.replays));
-            for replay in replays.filter(|replay| replay.filter() == filter) {
+            for replay in state.replays.iter_mut().filter(|replay| replay.filter() == filter) {
                 replay.adopt(options.qos, identifier, options.no_local);
             }
         }
@@ -188,10 +186,12 @@ impl Shard {
         self.write_within_limit(connection, suback.encoded_len(Version::V5), |version, out| {
             suback.encode(version, out)
         });
-        for replay in replays {
-            // The subscription may have gone while the routes were confirmed.
-            if self.sessions[session as usize].subscriptions.contains_key(replay.filter()) {
-                self.sessions[session as usize].replays.push_back(replay);
+        let state = &mut self.sessions[session as usize];
+        for mut replay in replays {
+            // The subscription may have gone while the routes were confirmed, or another one have come.
+            if let Some(Subscription { options, identifier }) = state.subscriptions.get(replay.filter()) {
+                replay.adopt(options.qos, *identifier, options.no_local);
+                state.replays.push_back(replay);
             }
         }
         self.pull(session);

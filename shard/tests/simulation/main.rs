@@ -17,14 +17,14 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use world::{Outcome, Trace};
 
 /// Seeds that have found something once; they stay.
 const REGRESSIONS: &str = include_str!("regressions.txt");
 /// Fresh seeds of an ordinary run.
-const FRESH_SEEDS: u64 = 600;
+const FRESH_SEEDS: u64 = 3_000;
 /// Lines of the trace that a failure shows.
 const LAST_LINES: usize = 120;
 
@@ -90,7 +90,9 @@ fn fresh_seeds() {
         return;
     }
     let count = number("SIM_SEEDS").unwrap_or(FRESH_SEEDS);
-    let first = number("SIM_FIRST").unwrap_or(1);
+    let first = number("SIM_FIRST").unwrap_or_else(|| {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+    });
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let (next, steps, messages) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let began = Instant::now();

@@ -155,7 +155,10 @@ pub struct Oracle {
     pub wills_max: u64,
     /// Wills whose time has come and whose timer may be a tick late.
     ripe: Vec<(Time, u32, usize)>,
+    /// Wills that were seen before what ended their session.
+    early_wills: Vec<u32>,
     next_will_at: Time,
+    next_expiry_at: Time,
     /// When somebody last left each filter (shared ones).
     left: Vec<u64>,
     group_expected: Vec<GroupExpectation>,
@@ -189,7 +192,9 @@ impl Oracle {
             wills_min: 0,
             wills_max: 0,
             ripe: Vec::new(),
+            early_wills: Vec::new(),
             next_will_at: Time::MAX,
+            next_expiry_at: Time::MAX,
             left: vec![0; FILTERS.len()],
             group_expected: Vec::new(),
             plan,
@@ -410,6 +415,7 @@ impl Oracle {
         }
         let session = &mut self.sessions[client];
         session.link = Some(id);
+        link.packet_at = now;
         session.expiry_ms = link.offer.expiry_ms;
         session.expires_at = Time::MAX;
         session.will = link.offer.will;
@@ -475,7 +481,7 @@ impl Oracle {
         let message = &mut self.messages[uid as usize];
         let is_resent = message.qos == QoS::AtLeastOnce && message.sends > 1;
         ensure!(
-            message.fate == Fate::Open || is_resent || message.will.is_some(),
+            message.fate != Fate::Accepted || is_resent || message.will.is_some(),
             "message {uid} goes to the journal after its acknowledgement"
         );
         message.unstored += 1;
@@ -658,6 +664,8 @@ impl Oracle {
         let delivered = publish.qos;
         match message.will {
             Some(WillFate::Due(at)) => ensure!(now >= at, "will {uid} before its time"),
+            // The CONNECT that has ended its session may be judged later in this turn.
+            Some(WillFate::Waiting) => self.early_wills.push(uid),
             Some(WillFate::Unsure) | None => {}
             Some(fate) => return Err(format!("will {uid} is {fate:?}")),
         }
@@ -756,6 +764,15 @@ impl Oracle {
         Ok(())
     }
 
+    /// All that one turn has emitted was judged.
+    pub fn on_turn_judged(&mut self) -> Verdict {
+        for uid in self.early_wills.drain(..) {
+            let fate = self.messages[uid as usize].will;
+            ensure!(matches!(fate, Some(WillFate::Due(_))), "will {uid} is {fate:?}");
+        }
+        Ok(())
+    }
+
     // ---- what arrives at clients ----
 
     /// The client's application has got the message.
@@ -809,6 +826,7 @@ impl Oracle {
             }
         }
         session.expires_at = now + session.expiry_ms;
+        self.next_expiry_at = self.next_expiry_at.min(session.expires_at);
         if let Some(will) = session.will {
             let delay_ms = will.delay_ms.min(session.expiry_ms);
             if delay_ms == 0 {
@@ -847,16 +865,11 @@ impl Oracle {
     pub fn end_session(&mut self, client: usize, now: Time) {
         self.publish_will(client, now);
         let ended = self.tick();
-        let is_shared = self.plan.clients.get(client).is_some_and(|client| client.is_shared);
-        let Oracle { sessions, messages, left, .. } = self;
+        self.return_flights(client);
+        let Oracle { sessions, left, .. } = self;
         let session = &mut sessions[client];
         for subscription in &mut session.subscriptions {
             left[subscription.request.filter] = ended;
-        }
-        for flight in session.flights.drain(..) {
-            if is_shared && flight.qos == QoS::AtLeastOnce && flight.uid != UNNAMED {
-                messages[flight.uid as usize].shared_returned += 1;
-            }
         }
         let incarnation = session.incarnation;
         *session = Session { incarnation, ..Session::default() };
@@ -875,6 +888,9 @@ impl Oracle {
 
     /// Wills whose time has come may be published from now on.
     pub fn on_due(&mut self, now: Time) {
+        if now >= self.next_expiry_at {
+            self.on_expiry_due(now);
+        }
         if now < self.next_will_at {
             return;
         }
@@ -891,6 +907,30 @@ impl Oracle {
                 self.will_is_due(will.uid, at);
             } else {
                 self.next_will_at = self.next_will_at.min(at);
+            }
+        }
+    }
+
+    /// What sessions held in flight for their groups may go to other members from now on.
+    fn on_expiry_due(&mut self, now: Time) {
+        self.next_expiry_at = Time::MAX;
+        for client in 0..self.sessions.len() {
+            let session = &self.sessions[client];
+            if !session.exists || session.link.is_some() {
+                continue;
+            }
+            match session.expires_at <= now {
+                true => self.return_flights(client),
+                false => self.next_expiry_at = self.next_expiry_at.min(session.expires_at),
+            }
+        }
+    }
+
+    fn return_flights(&mut self, client: usize) {
+        let is_shared = self.plan.clients[client].is_shared;
+        for flight in self.sessions[client].flights.drain(..) {
+            if is_shared && flight.qos == QoS::AtLeastOnce && flight.uid != UNNAMED {
+                self.messages[flight.uid as usize].shared_returned += 1;
             }
         }
     }

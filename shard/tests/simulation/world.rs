@@ -538,6 +538,7 @@ impl World {
             verdict = verdict.and_then(|()| self.on_output(socket, late));
         }
         self.outputs = others;
+        verdict = verdict.and_then(|()| self.oracle.on_turn_judged());
         self.news = news;
         verdict
     }
@@ -592,7 +593,7 @@ impl World {
                 false => state.sending = Some(bytes),
             }
         }
-        ensure!(served <= candidates, "{served} DISCONNECTs served, {candidates} sent");
+        ensure!(served <= candidates, "{served} DISCONNECTs served, {candidates} sent, link {id}");
         let is_goodbye = self.has_read_goodbye(id) && served > 0;
         ensure!(
             !is_goodbye || served == candidates,

@@ -346,10 +346,11 @@ impl Node {
                 is_reading: true,
                 is_stalled: false,
             });
-            self.assign(shard, connection, socket);
         }
+        // Its slot may have been given up in this very turn.
         self.leave(shard);
-        connection.map(|_| socket)
+        self.assign(shard, connection?, socket);
+        Some(socket)
     }
 
     /// Bytes from the client; the node reads them when it runs.
