@@ -17,5 +17,6 @@ pub(crate) fn decode(body: &[u8], version: Version) -> Result<ConnAck<'_>> {
     };
     let properties = super::properties(&mut reader, PacketType::ConnAck, version)?;
     reader.end()?;
-    Ok(ConnAck { session_present: flags == 1, reason, properties })
+    // 3.1 has no Session Present: the byte is reserved there.
+    Ok(ConnAck { session_present: flags == 1 && version != Version::V31, reason, properties })
 }
