@@ -22,9 +22,22 @@ ci:
 bench *ARGS:
     cargo bench -p shardmq-protocol -p shardmq-shard --benches -- {{ARGS}}
 
-# One schedule of the simulation.
+# One schedule of the simulation, with its trace.
 sim SEED:
-    SEED={{SEED}} cargo test -p shardmq-shard --test simulation
+    SEED={{SEED}} cargo test -p shardmq-shard --test simulation fresh_seeds -- --nocapture
+
+# Many fresh schedules, in release.
+sims COUNT="100000":
+    SIM_SEEDS={{COUNT}} cargo test --release -p shardmq-shard --test simulation fresh_seeds -- --nocapture
+
+# 10 million hostile inputs through the decoder, a million through live nodes, in release.
+fuzz DECODER="10000000" SHARD="1000000":
+    HOSTILE_INPUTS={{DECODER}} cargo test --release -p shardmq-protocol --test codec hostile
+    HOSTILE_INPUTS={{SHARD}} cargo test --release -p shardmq-shard --test hostile
+
+# One deliberate fault at a time: the tests of the core have to catch each (docs/testing.md).
+mutants *NAME:
+    cargo run -p shardmq-shard --example mutants -- {{NAME}}
 
 # The race of SUBACK and PUBLISH over four shards, a million times (HC-SUB-10).
 hard-race TRIES="1000000":

@@ -23,6 +23,10 @@ mod limits;
 mod message;
 mod metrics;
 mod outputs;
+/// The park protocol for its loom test; the runtime has it as its own module.
+#[cfg(feature = "loom-mesh")]
+#[path = "runtime/parking.rs"]
+pub mod parking;
 mod placement;
 mod publish;
 mod queue;

@@ -9,7 +9,7 @@
 //! The same protocol lets a producer sleep that waits for room: the consumer pops, then calls `wake` of the producer.
 //!
 //! Checked by loom: `RUSTFLAGS="--cfg loom" cargo test -p shardmq-shard --no-default-features --features loom-mesh
-//! --release --test mesh_loom`.
+//! --test parking_loom` (`.ci/test` does it).
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicBool, Ordering, fence};

@@ -95,7 +95,7 @@ fn fresh_seeds() {
     });
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let (next, steps, messages) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let began = Instant::now();
+    let (began, cpu_began) = (Instant::now(), cpu_seconds());
     let work = || {
         let mut failed = Vec::new();
         loop {
@@ -118,9 +118,9 @@ fn fresh_seeds() {
     });
     let (steps, seconds) = (steps.into_inner(), began.elapsed().as_secs_f64());
     println!(
-        "{count} seeds from {first}: {steps} core steps, {} messages, {seconds:.1} s on {threads} threads, {:.0} steps/s a thread",
+        "{count} seeds from {first}: {steps} core steps, {} messages, {seconds:.1} s on {threads} threads, {:.0} steps for each second of CPU time",
         messages.into_inner(),
-        steps as f64 / seconds / threads as f64
+        steps as f64 / (cpu_seconds() - cpu_began)
     );
     if let Some((seed, error)) = failed.first() {
         let others: Vec<String> = failed
@@ -134,6 +134,14 @@ fn fresh_seeds() {
             others.join("\n")
         );
     }
+}
+
+/// CPU time of this process.
+fn cpu_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -1,0 +1,93 @@
+//! The faults: a text that stands once in a file, and what replaces it.
+
+pub struct Fault {
+    pub name: &'static str,
+    /// What it does, for the table in `docs/testing.md`.
+    pub what: &'static str,
+    pub file: &'static str,
+    pub search: &'static str,
+    pub replace: &'static str,
+}
+
+macro_rules! faults {
+    ($($name:literal, $what:literal, $file:literal, $search:literal => $replace:literal;)+) => {
+        pub const FAULTS: &[Fault] = &[$(Fault {
+            name: $name,
+            what: $what,
+            file: concat!("shard/src/", $file),
+            search: $search,
+            replace: $replace,
+        }),+];
+    };
+}
+
+faults! {
+    "pass-queue", "a new message passes what waits", "publish.rs",
+        "Some(id) if !session.is_backlogged()" => "Some(id) if session.connection.is_some()";
+    "qos0-pass", "QoS 0 passes QoS 0 that waits", "session.rs",
+        "!self.has_pending_page() && !self.queue.has_qos0()" => "!self.has_pending_page()";
+    "no-dedup", "a repeated QoS 2 PUBLISH is delivered again", "publish.rs",
+        "&& self.sessions[session as usize].unreleased.contains(publish.packet_id);" => "&& false;";
+    "dedup-3x", "a silent refusal of 3.x is forgotten at QoS 2", "publish.rs",
+        "!(is_v5 && reason.is_error())" => "!reason.is_error()";
+    "keep-unreleased", "PUBREL does not release the packet id", "acknowledge.rs",
+        "let known = self.sessions[session as usize].unreleased.remove(ack.packet_id);" =>
+        "let known = self.sessions[session as usize].unreleased.get_mut(ack.packet_id).copied();";
+    "owner-direct", "RETAIN overtakes what went directly", "publish.rs",
+        "if !message.retain || self.sessions[session as usize].direct.is_recent(hash, self.now) {" =>
+        "if !message.retain {";
+    "owner-shared", "one client's RETAIN redirects another's messages", "publish.rs",
+        "let key = hash ^ message.publisher.rotate_left(17);" => "let key = hash;";
+    "no-clear", "an empty payload does not clear the retained message", "publish.rs",
+        "            self.retained.remove(message.topic);\n            return true;" => "            return true;";
+    "late-expiry", "an expired message is sent from the queue", "publish.rs",
+        "let result = match message.is_expired(self.now) {" => "let result = match false {";
+    "no-window", "Receive Maximum of the client is ignored", "publish.rs",
+        "|| (is_reliable && !session.inflight.has_room()) {" => "{";
+    "ack-order", "an acknowledgement passes one that waits", "publish.rs",
+        "        if wait.is_none() && connection.pending_acks.is_empty() {\n            self.write_publish_ack(id, publish.qos" =>
+        "        if wait.is_none() {\n            self.write_publish_ack(id, publish.qos";
+    "ack-early", "the acknowledgement does not wait for this shard's storage", "publish.rs",
+        "        self.waits[key as usize].outstanding += 1;\n        self.stored_waits" => "        self.stored_waits";
+    "ack-again-early", "a repeated PUBLISH is acknowledged before it is stored", "publish.rs",
+        "        let wait = unreleased.wait;\n" => "        let wait: Option<u32> = None;\n";
+    "qos-up", "a delivery at the QoS of the publication", "publish.rs",
+        "qos: message.qos.min(subscriber.qos)," => "qos: message.qos,";
+    "overlap-low", "overlapping subscriptions at the lower QoS", "publish.rs",
+        "found.subscriber.qos = found.subscriber.qos.max(subscriber.qos);" =>
+        "found.subscriber.qos = found.subscriber.qos.min(subscriber.qos);";
+    "local", "No Local is ignored", "publish.rs", "if subscriber.no_local\n" => "if false && subscriber.no_local\n";
+    "no-dup", "a repetition without DUP", "publish.rs", "            dup: true,\n" => "            dup: false,\n";
+    "no-resend", "what was in flight is not repeated", "inflight.rs",
+        "entry.is_due = entry.phase != Phase::Done;" => "entry.is_due = false;";
+    "quota", "an acknowledgement of what this connection did not send gives a place back", "inflight.rs",
+        "            entry.is_counted = false;\n" => "";
+    "no-release", "PUBREC is forgotten", "inflight.rs", "            entry.phase = Phase::Release;\n" => "";
+    "two-live", "no takeover", "connect.rs",
+        "            self.end_connection(first, EndReason::Takeover, Some(ReasonCode::SessionTakenOver));\n" => "            let _ = first;\n";
+    "resume-expired", "an expired session is resumed", "connect.rs",
+        "let is_over = session.expires_at <= self.now;" => "let is_over = false;";
+    "will-kept", "a reconnect does not withdraw the will", "connect.rs",
+        "                session.will_at = None;\n                session.will = None;\n" => "";
+    "will-late", "the will waits longer than the session lives", "connect.rs",
+        "will.delay_ms.min(session.expiry_ms)" => "will.delay_ms";
+    "will-after-goodbye", "the will is published after DISCONNECT", "connect.rs",
+        "            self.sessions[session as usize].will = None;\n" => "";
+    "keep-alive", "keep alive without its half more", "connect.rs",
+        "keep_alive_s as u64 * 1500;" => "keep_alive_s as u64 * 1000;";
+    "everywhere", "a client is served where it was accepted", "connect.rs",
+        "        if home != self.id {" => "        if false && home != self.id {";
+    "suback-early", "SUBACK before the routes are everywhere", "subscribe.rs",
+        "        if self.is_confirmed(pending.revision) {" => "        if self.is_confirmed(pending.revision) || true {";
+    "route-leak", "routes are not withdrawn", "subscribe.rs",
+        "                    self.send(peer, Envelope::RouteRemoved { filter: filter.into() });" => "                    let _ = peer;";
+    "unsubscribed", "an unsubscribed session goes on receiving", "subscribe.rs",
+        "        subscribers.remove(session);\n" => "";
+    "group-lost", "a leaving member's messages go to nobody", "acknowledge.rs",
+        "phase == Phase::Publish1 && self.groups" => "phase == Phase::Done && self.groups";
+    "group-deaf", "a shard does not say that a member is ready again", "publish.rs",
+        "            self.groups.mark(group);\n" => "            let _ = group;\n";
+    "too-large", "Maximum Packet Size of the client is ignored", "connection.rs",
+        "> self.packet_size_max as usize {" => "> usize::MAX - 1 {";
+    "alias", "the topic of a known alias changes", "connection.rs", "known.or(free)" => "free.or(known)";
+}
