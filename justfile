@@ -24,11 +24,11 @@ bench *ARGS:
 
 # One schedule of the simulation, with its trace.
 sim SEED:
-    SEED={{SEED}} cargo test -p shardmq-shard --test simulation fresh_seeds -- --nocapture
+    SEED={{SEED}} cargo test -p shardmq-shard --test simulation seeds -- --exact --nocapture
 
 # Many fresh schedules, in release.
 sims COUNT="100000":
-    SIM_SEEDS={{COUNT}} cargo test --release -p shardmq-shard --test simulation fresh_seeds -- --nocapture
+    SIM_SEEDS={{COUNT}} SIM_FIRST=$(date +%s%6N) cargo test --release -p shardmq-shard --test simulation seeds -- --exact --nocapture
 
 # 10 million hostile inputs through the decoder, a million through live nodes, in release.
 fuzz DECODER="10000000" SHARD="1000000":

@@ -1,6 +1,6 @@
 //! Deterministic simulation of a node: a seed decides shards, limits, clients, the network and every schedule. The
-//! oracle judges what shards emit. `just sim SEED` replays one seed with its trace; `SIM_SEEDS=n` asks for n fresh
-//! ones.
+//! oracle judges what shards emit. `just sim SEED` replays one seed with its trace; `SIM_SEEDS=n SIM_FIRST=s` lives n
+//! seeds from s on (`just sims` takes fresh ones).
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -17,14 +17,14 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use world::{Outcome, Trace};
 
 /// Seeds that have found something once; they stay.
 const REGRESSIONS: &str = include_str!("regressions.txt");
-/// Fresh seeds of an ordinary run.
-const FRESH_SEEDS: u64 = 3_000;
+/// Seeds of an ordinary run, from 1 on.
+const SEEDS: u64 = 3_000;
 /// Lines of the trace that a failure shows.
 const LAST_LINES: usize = 120;
 
@@ -78,7 +78,7 @@ fn a_seed_decides_everything() {
 }
 
 #[test]
-fn fresh_seeds() {
+fn seeds() {
     if let Some(seed) = number("SEED") {
         let trace: Trace = Rc::new(RefCell::new(VecDeque::new()));
         let result = live(seed, Some(trace.clone()));
@@ -89,10 +89,8 @@ fn fresh_seeds() {
         assert!(result.is_ok(), "seed {seed} fails: {}", result.err().unwrap_or_default());
         return;
     }
-    let count = number("SIM_SEEDS").unwrap_or(FRESH_SEEDS);
-    let first = number("SIM_FIRST").unwrap_or_else(|| {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
-    });
+    let count = number("SIM_SEEDS").unwrap_or(SEEDS);
+    let first = number("SIM_FIRST").unwrap_or(1);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let (next, steps, messages) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let (began, cpu_began) = (Instant::now(), cpu_seconds());

@@ -48,6 +48,8 @@ pub enum WillFate {
 #[derive(Clone, Debug)]
 pub struct Message {
     pub publisher: usize,
+    /// Of the publisher's session; order is promised within one.
+    pub incarnation: u32,
     pub topic: usize,
     pub qos: QoS,
     pub retain: bool,
@@ -225,6 +227,7 @@ impl Oracle {
         let written = self.tick();
         self.messages.push(Message {
             publisher,
+            incarnation: self.sessions[publisher].incarnation,
             topic,
             qos,
             retain,
@@ -751,12 +754,14 @@ impl Oracle {
         ensure!(times <= copies * sends || message.is_loose, "message {uid} delivered {times} times");
         // A publisher's repetition may come to a subscription that is younger than the first attempt.
         if message.will.is_none() && !message.is_loose && message.sends == 1 {
-            let last = &mut session.last[class(message.publisher, message.topic, message.qos, delivered)];
+            let at = class(message.publisher, message.topic, message.qos, delivered);
+            let (incarnation, publisher, topic) = (message.incarnation, message.publisher, message.topic);
+            let last = &mut session.last[at];
+            let is_behind = uid + 1 < *last && self.messages[*last as usize - 1].incarnation == incarnation;
             ensure!(
-                uid + 1 >= *last || times > 1,
-                "order: message {uid} of publisher {} on {} behind {}",
-                message.publisher,
-                TOPICS[message.topic],
+                !is_behind || times > 1,
+                "order: message {uid} of publisher {publisher} on {} behind {}",
+                TOPICS[topic],
                 *last - 1
             );
             *last = (*last).max(uid + 1);

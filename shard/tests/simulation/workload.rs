@@ -329,6 +329,8 @@ impl World {
         }
         if !self.links[id].is_confirmed {
             self.links[id].unconfirmed.push(uid);
+            // Whose session it will belong to is not known yet.
+            self.oracle.messages[uid as usize].incarnation = u32::MAX - uid;
         }
         self.write_publish(id, outgoing, false);
     }
