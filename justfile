@@ -51,9 +51,9 @@ deny:
 config-docs:
     ./.ci/config-docs
 
-# Renews docs/mqtt-conformance.md from the cases.
+# Renews docs/mqtt-conformance.md and docs/hard-cases.md from the cases.
 conformance-docs:
-    CONFORMANCE_DOC_WRITE=1 cargo test -p shardmq-shard --test conformance statements
+    CONFORMANCE_DOC_WRITE=1 cargo test -p shardmq-shard --test conformance the_document_is_up_to_date
 
 # Measures brokers side by side: perf/out/report.html (perf/README.md).
 perf *ARGS:
@@ -67,3 +67,8 @@ perf-page:
 # Random scripts to shardmq and to mosquitto; every difference is documented or a fault.
 diff SEEDS="3000" FIRST="0":
     DIFF_SEEDS={{SEEDS}} DIFF_FIRST={{FIRST}} cargo test -p shardmq --test differential -- --nocapture
+
+# The reliability bars of `docs/testing.md` at full size.
+reliability:
+    RELIABILITY_FULL=1 cargo test --release -p shardmq --test reliability -- --nocapture --test-threads 1
+    RELIABILITY_FULL=1 cargo test --release -p shardmq --test hard_cases -- --nocapture --test-threads 1

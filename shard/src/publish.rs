@@ -592,12 +592,14 @@ impl Shard {
         }
         let limits = &self.config.limits;
         let len = message.payload.len() + message.properties.len();
-        if self.retained.would_exceed(
+        let would_exceed = self.retained.would_exceed(
             limits.retained_count_max,
             limits.retained_bytes_max,
             message.topic,
             len,
-        ) {
+        );
+        let is_system = message.publisher == 0 && message.topic.starts_with("$SYS/");
+        if would_exceed && !is_system {
             self.metrics.dropped(message.qos, DropReason::RetainedFull);
             return false;
         }

@@ -45,6 +45,8 @@ pub(crate) struct RetainedStore {
     /// Those that expire, by time.
     expiring: BTreeSet<(Time, Box<str>)>,
     bytes: u64,
+    /// Topics of the broker itself: they take no places of the clients.
+    system_count: u64,
 }
 
 /// What an entry costs beside its topic, properties and payload.
@@ -72,7 +74,7 @@ impl RetainedStore {
     pub fn would_exceed(&self, count_max: u64, bytes_max: u64, topic: &str, len: usize) -> bool {
         let replaced = self.by_topic.get(topic);
         let freed = replaced.map_or(0, |entry| RetainedStore::cost(topic, entry.len()));
-        (replaced.is_none() && self.count() >= count_max)
+        (replaced.is_none() && self.count() - self.system_count >= count_max)
             || self.bytes - freed + RetainedStore::cost(topic, len) > bytes_max
     }
 
@@ -84,6 +86,7 @@ impl RetainedStore {
         let replaced = match self.by_topic.get_mut(topic) {
             Some(slot) => Some(std::mem::replace(slot, entry)),
             None => {
+                self.system_count += is_system(topic) as u64;
                 self.by_topic.insert(topic.into(), entry);
                 None
             }
@@ -100,6 +103,7 @@ impl RetainedStore {
 
     pub fn remove(&mut self, topic: &str) -> Option<RetainedMessage> {
         let removed = self.by_topic.remove(topic)?;
+        self.system_count -= is_system(topic) as u64;
         self.forget(topic, &removed);
         Some(removed)
     }
@@ -119,6 +123,7 @@ impl RetainedStore {
                 && let Some(old) = self.by_topic.remove(&topic)
             {
                 self.bytes -= RetainedStore::cost(&topic, old.len());
+                self.system_count -= is_system(&topic) as u64;
                 count += 1;
             }
         }
@@ -170,6 +175,10 @@ impl RetainedStore {
     }
 }
 
+fn is_system(topic: &str) -> bool {
+    topic.starts_with("$SYS/")
+}
+
 /// The part of a filter before its first wildcard level.
 fn literal_prefix(filter: &str) -> &str {
     match filter.find(['+', '#']) {
@@ -213,6 +222,9 @@ mod tests {
         store.store("a", message("1", None));
         assert!(store.would_exceed(1, u64::MAX, "b", 1));
         assert!(!store.would_exceed(1, u64::MAX, "a", 1), "a replacement needs no further place");
+        store.store("$SYS/x", message("1", None));
+        assert!(!store.would_exceed(2, u64::MAX, "b", 1), "the broker's own take no place");
+        store.remove("$SYS/x");
         assert!(store.would_exceed(9, 150, "b", 1));
         assert!(!store.would_exceed(9, 150, "a", 50));
     }

@@ -10,6 +10,7 @@
 #![allow(dead_code)]
 
 pub mod client;
+pub mod crowd;
 pub mod openmetrics;
 pub mod packets;
 
