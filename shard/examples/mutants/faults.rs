@@ -67,10 +67,8 @@ faults! {
         "            self.end_connection(first, EndReason::Takeover, Some(ReasonCode::SessionTakenOver));\n" => "            let _ = first;\n";
     "resume-expired", "an expired session is resumed", "connect.rs",
         "let is_over = session.expires_at <= self.now;" => "let is_over = false;";
-    "will-kept", "a reconnect does not withdraw the will", "connect.rs",
-        "                session.will_at = None;\n                session.will = None;\n" => "";
-    "will-late", "the will waits longer than the session lives", "connect.rs",
-        "will.delay_ms.min(session.expiry_ms)" => "will.delay_ms";
+    "will-late", "the will waits twice its delay", "connect.rs",
+        "session.will_at = Some(now + delay_ms);" => "session.will_at = Some(now + 2 * delay_ms);";
     "will-after-goodbye", "the will is published after DISCONNECT", "connect.rs",
         "            self.sessions[session as usize].will = None;\n" => "";
     "keep-alive", "keep alive without its half more", "connect.rs",

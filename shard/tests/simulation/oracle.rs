@@ -159,6 +159,8 @@ pub struct Oracle {
     ripe: Vec<(Time, u32, usize)>,
     /// Wills that were seen before what ended their session.
     early_wills: Vec<u32>,
+    /// Messages that went to groups in the turn that is being judged.
+    shared_judged: Vec<u32>,
     next_will_at: Time,
     next_expiry_at: Time,
     /// When somebody last left each filter (shared ones).
@@ -195,6 +197,7 @@ impl Oracle {
             wills_max: 0,
             ripe: Vec::new(),
             early_wills: Vec::new(),
+            shared_judged: Vec::new(),
             next_will_at: Time::MAX,
             next_expiry_at: Time::MAX,
             left: vec![0; FILTERS.len()],
@@ -715,16 +718,8 @@ impl Oracle {
         ensure!(!publish.retain || message.retain, "message {uid} was not published with RETAIN");
         if is_shared {
             message.shared_emitted += 1;
-            let groups =
-                (SHARED_FROM..FILTERS.len()).filter(|f| does_match(*f, message.topic)).count() as u32;
-            let is_once = message.qos == QoS::ExactlyOnce && !self.plan.may_be_half_refused();
-            let sends = if message.will.is_some() || is_once { 1 } else { message.sends };
-            let allowed = groups * sends + message.shared_returned;
-            ensure!(
-                message.shared_emitted <= allowed || message.is_loose,
-                "message {uid} went {} times to groups, {allowed} are right",
-                message.shared_emitted
-            );
+            // What a session gave back may be known only when the CONNECT that ended it is judged, later in this turn.
+            self.shared_judged.push(uid);
             return Ok(());
         }
         if is_stable && !per_subscription && !publish.retain {
@@ -774,6 +769,19 @@ impl Oracle {
         for uid in self.early_wills.drain(..) {
             let fate = self.messages[uid as usize].will;
             ensure!(matches!(fate, Some(WillFate::Due(_))), "will {uid} is {fate:?}");
+        }
+        for uid in self.shared_judged.drain(..) {
+            let message = &self.messages[uid as usize];
+            let groups =
+                (SHARED_FROM..FILTERS.len()).filter(|f| does_match(*f, message.topic)).count() as u32;
+            let is_once = message.qos == QoS::ExactlyOnce && !self.plan.may_be_half_refused();
+            let sends = if message.will.is_some() || is_once { 1 } else { message.sends };
+            let allowed = groups * sends + message.shared_returned;
+            ensure!(
+                message.shared_emitted <= allowed || message.is_loose,
+                "message {uid} went {} times to groups, {allowed} are right",
+                message.shared_emitted
+            );
         }
         Ok(())
     }
