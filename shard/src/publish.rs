@@ -185,7 +185,7 @@ impl Shard {
         let epoch = self.session_epochs[session as usize];
         let publisher =
             WaitOrigin::Publisher { connection: id, session, epoch, packet_id: publish.packet_id };
-        let wait = self.open_wait(&message, publisher);
+        let wait = self.open_publisher_wait(&message, publisher);
         let origin = if is_final { Origin::Detached(session) } else { Origin::Publisher(session) };
         let routed = self.route(&message, origin, wait);
         let is_waiting = self.close_wait(wait);
@@ -338,12 +338,20 @@ impl Shard {
 
     // ---- storage ----
 
-    /// Begins to count what has to be stored before the message is acknowledged; closed by `close_wait`.
-    fn open_wait(&mut self, message: &Message<'_>, origin: WaitOrigin) -> Option<u32> {
-        if self.config.durability == Durability::Memory || message.qos == QoS::AtMostOnce {
+    /// Begins to count what has to be done before the message of a publisher is acknowledged: storage, and for a message
+    /// with RETAIN its arrival at the owner of the topic, or a client that subscribes after the acknowledgement could
+    /// get it late, twice, or in its former state. Closed by `close_wait`.
+    fn open_publisher_wait(&mut self, message: &Message<'_>, publisher: WaitOrigin) -> Option<u32> {
+        let is_stored = self.config.durability != Durability::Memory;
+        let is_owned = message.retain && self.config.shard_count > 1;
+        if message.qos == QoS::AtMostOnce || !(is_stored || is_owned) {
             return None;
         }
-        Some(self.waits.insert(Wait { origin, outstanding: 1 }) as u32)
+        Some(self.open_wait(publisher))
+    }
+
+    fn open_wait(&mut self, origin: WaitOrigin) -> u32 {
+        self.waits.insert(Wait { origin, outstanding: 1 }) as u32
     }
 
     /// True if storage is still outstanding.
@@ -408,7 +416,10 @@ impl Shard {
 
     /// Hands the delivery to the journal if the session outlives its connection.
     fn append(&mut self, session: u32, message: &Message<'_>, wait: Option<u32>) {
-        let Some(key) = wait.filter(|_| self.sessions[session as usize].is_persistent()) else { return };
+        if self.config.durability == Durability::Memory || !self.sessions[session as usize].is_persistent() {
+            return;
+        }
+        let Some(key) = wait else { return };
         self.appended += 1;
         let mut frame = Vec::with_capacity(message.frame_len());
         message.write(Instructions::default(), &mut frame);
@@ -562,7 +573,7 @@ impl Shard {
             at += len;
             let wait = match instructions.ticket {
                 0 => None,
-                ticket => self.open_wait(&message, WaitOrigin::Shard(from, ticket)),
+                ticket => Some(self.open_wait(WaitOrigin::Shard(from, ticket))),
             };
             let mut is_refused = false;
             if instructions.route {

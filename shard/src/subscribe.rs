@@ -245,6 +245,10 @@ impl Shard {
             }
             stays
         });
+        // Those whose SUBACK still waits belonged to what is removed, also if the filter is subscribed to again.
+        for pending in self.pending_subacks.iter_mut().filter(|pending| pending.session == session) {
+            pending.replays.retain(|replay| replay.filter() != filter);
+        }
         let is_shared = filter.starts_with("$share/");
         self.count_subscription(is_shared, -1);
         if is_shared {

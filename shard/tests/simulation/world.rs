@@ -42,7 +42,7 @@ pub struct World {
     pub retained_found: Vec<u32>,
     pub is_settling: bool,
     news: Vec<News>,
-    outputs: Vec<usize>,
+    outputs: Vec<(usize, usize)>,
     /// When the lanes were seen empty last.
     drained_at: Time,
 }
@@ -518,24 +518,31 @@ impl World {
         let is_any_closed = news.iter().any(|news| matches!(news, News::Closed(_)));
         let goodbyes = if is_any_closed { self.count_goodbyes(&news) } else { (0, 0) };
         self.oracle.on_due(self.node.now);
-        // What a CONNECT has ended (a session, with its will) has to be known before anybody's output is judged.
+        // What a CONNECT has ended (a session, with its will) has to be known before anybody's output is judged: first
+        // each CONNACK, then the rest.
         let mut verdict = Ok(());
         let mut others = std::mem::take(&mut self.outputs);
         for news in news.drain(..) {
             let judged = match news {
-                News::Output(socket) if self.links[self.link_of[socket]].phase == Phase::Connecting => {
-                    self.on_output(socket, late)
-                }
                 News::Output(socket) => {
-                    others.push(socket);
-                    Ok(())
+                    let is_connecting = self.links[self.link_of[socket]].phase == Phase::Connecting;
+                    let seen = if is_connecting { self.first_packet_len(socket) } else { 0 };
+                    others.push((socket, seen));
+                    self.on_output(socket, late, 0, seen)
                 }
-                News::Closed(socket) => self.on_closed(socket, goodbyes),
+                News::Closed(socket) => {
+                    // A link that connected and ended in one turn has no later.
+                    let early = others.iter().position(|(other, seen)| *other == socket && *seen > 0);
+                    let rest = early
+                        .map(|at| others.remove(at))
+                        .map_or(Ok(()), |(socket, seen)| self.on_output(socket, late, seen, usize::MAX));
+                    rest.and_then(|()| self.on_closed(socket, goodbyes))
+                }
             };
             verdict = verdict.and(judged);
         }
-        for socket in others.drain(..) {
-            verdict = verdict.and_then(|()| self.on_output(socket, late));
+        for (socket, seen) in others.drain(..) {
+            verdict = verdict.and_then(|()| self.on_output(socket, late, seen, usize::MAX));
         }
         self.outputs = others;
         verdict = verdict.and_then(|()| self.oracle.on_turn_judged());
@@ -564,13 +571,26 @@ impl World {
         link.goodbye.is_some_and(|goodbye| goodbye.end <= link.fed)
     }
 
-    fn on_output(&mut self, socket: usize, late: &[LinkId]) -> Verdict {
+    /// Bytes of the first packet in what the socket is sending.
+    fn first_packet_len(&self, socket: usize) -> usize {
+        let Some(buffer) = &self.node.sockets[socket].sending else { return 0 };
+        // CONNACK is short: one byte of length, or two.
+        match buffer[..] {
+            [_, low, high, ..] if low & 0x80 != 0 => 3 + (low & 0x7f) as usize + ((high as usize) << 7),
+            [_, len, ..] => 2 + len as usize,
+            _ => 0,
+        }
+    }
+
+    /// Shows the oracle a part of what the socket begins to send.
+    fn on_output(&mut self, socket: usize, late: &[LinkId], from: usize, to: usize) -> Verdict {
         let id = self.link_of[socket];
         let Some(buffer) = self.node.sockets[socket].sending.take() else { return Ok(()) };
-        let verdict = self.observe(id, &buffer, !late.contains(&id));
-        self.node.sockets[socket].sending = Some(buffer);
-        if self.node.sockets[socket].is_client_gone {
-            self.node.sockets[socket].sending = None;
+        let is_rest = to == usize::MAX;
+        let to = to.min(buffer.len());
+        let verdict = self.observe(id, &buffer[from.min(to)..to], !late.contains(&id));
+        if !is_rest || !self.node.sockets[socket].is_client_gone {
+            self.node.sockets[socket].sending = Some(buffer);
         }
         verdict
     }
