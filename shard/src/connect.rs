@@ -80,9 +80,13 @@ impl Shard {
             return Err(ReasonCode::ServerUnavailable);
         }
         let limits = &self.config.limits;
-        let is_known = self.sessions_by_client_id.contains_key(connect.client_id);
-        if self.memory_percent() >= MEMORY_REFUSE_PERCENT
-            || (!is_known && self.sessions.len() >= limits.sessions_max as usize)
+        let known = self.sessions_by_client_id.get(connect.client_id);
+        // A client that comes back for what waits for it is what frees the memory.
+        let is_resumed = !connect.clean_start
+            && known.is_some_and(|&index| self.sessions[index as usize].expires_at > self.now);
+        let is_memory_short = self.memory_percent() >= MEMORY_REFUSE_PERCENT;
+        if (is_memory_short && !is_resumed)
+            || (known.is_none() && self.sessions.len() >= limits.sessions_max as usize)
         {
             return Err(ReasonCode::QuotaExceeded);
         }
