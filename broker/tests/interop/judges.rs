@@ -73,6 +73,12 @@ pub const JUDGES: &[Judge] = &[
             command
         },
     },
+    Judge {
+        name: "rumqttc",
+        versions: &[Version::V311, Version::V5],
+        without: &[("keep_alive", Some(Version::V5), "5 s at least")],
+        command: super::rumqttc_table::command,
+    },
 ];
 
 /// Where `.ci/test` has installed the libraries.

@@ -4,6 +4,8 @@
 //! A test is called `LIBRARY::VERSION::N_shards::ROW`.
 
 mod judges;
+#[path = "rumqttc/table.rs"]
+mod rumqttc_table;
 mod run;
 #[path = "../support/mod.rs"]
 mod support;
@@ -20,6 +22,9 @@ use table::TABLE;
 const RUNS_AT_ONCE: usize = 6;
 
 fn main() {
+    if rumqttc_table::is_wanted() {
+        return rumqttc_table::main();
+    }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(RUNS_AT_ONCE);
     let mut trials = vec![];
