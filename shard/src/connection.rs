@@ -33,6 +33,8 @@ pub(crate) mod pause {
     pub const MEMORY: u8 = 2;
     /// Awaits the authenticator: later packets stay unread until CONNACK.
     pub const AUTHENTICATION: u8 = 4;
+    /// A 3.x client, which knows no Receive Maximum, has sent as many QoS 1 messages as may wait to be acknowledged.
+    pub const WINDOW: u8 = 8;
 }
 
 /// PUBACK or PUBREC that may have to wait for storage; they leave in the order of their PUBLISHes.

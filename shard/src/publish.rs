@@ -116,7 +116,7 @@ impl Shard {
     /// A PUBLISH of a client.
     pub(crate) fn on_publish(&mut self, id: ConnectionId, publish: &Publish<'_>) -> Flow {
         let limits = &self.config.limits;
-        let (alias_max, receive_maximum) = (limits.topic_alias_max, limits.receive_maximum as u32);
+        let alias_max = limits.topic_alias_max;
         let (topic_bytes_max, levels_max) =
             (limits.topic_bytes_max as usize, limits.topic_levels_max as usize);
         let is_memory_tight = self.memory_percent() >= MEMORY_PAUSE_PERCENT;
@@ -152,17 +152,10 @@ impl Shard {
         {
             return self.fail(id, EndReason::ProtocolError, ReasonCode::TopicNameInvalid);
         }
-        if publish.qos != QoS::AtMostOnce {
-            let is_repeated = publish.qos == QoS::ExactlyOnce
-                && self.sessions[session as usize].unreleased.contains(publish.packet_id);
-            if is_repeated {
-                self.count_received(publish);
-                return self.acknowledge_again(id, session, publish.packet_id);
-            }
-            let Some(connection) = self.connection(id) else { return Flow::End };
-            if connection.inbound_inflight >= receive_maximum {
-                return self.fail(id, EndReason::ReceiveMaximum, ReasonCode::ReceiveMaximumExceeded);
-            }
+        if publish.qos != QoS::AtMostOnce
+            && let Some(flow) = self.check_window(id, session, publish)
+        {
+            return flow;
         }
         if let Err((drop_reason, code)) = self.check_publish(session, topic, publish) {
             self.count_received(publish);
@@ -206,6 +199,27 @@ impl Shard {
                 self.acknowledge(id, session, publish, code, if is_waiting { wait } else { None })
             }
         }
+    }
+
+    /// A QoS 1 or 2 message that is known already, or one too many. None: to be served.
+    fn check_window(&mut self, id: ConnectionId, session: u32, publish: &Publish<'_>) -> Option<Flow> {
+        let is_repeated = publish.qos == QoS::ExactlyOnce
+            && self.sessions[session as usize].unreleased.contains(publish.packet_id);
+        if is_repeated {
+            self.count_received(publish);
+            return Some(self.acknowledge_again(id, session, publish.packet_id));
+        }
+        let receive_maximum = self.config.limits.receive_maximum as u32;
+        let Some(connection) = self.connection(id) else { return Some(Flow::End) };
+        if connection.inbound_inflight < receive_maximum {
+            return None;
+        }
+        if publish.qos == QoS::ExactlyOnce || connection.version == Version::V5 {
+            return Some(self.fail(id, EndReason::ReceiveMaximum, ReasonCode::ReceiveMaximumExceeded));
+        }
+        // 3.x clients know no Receive Maximum. They wait, but only for what ends by itself.
+        let must_wait = !connection.pending_acks.is_empty() && !connection.is_input_final;
+        must_wait.then(|| self.pause(id, pause::WINDOW))
     }
 
     fn count_received(&mut self, publish: &Publish<'_>) {
@@ -389,6 +403,7 @@ impl Shard {
                     connection.inbound_inflight -= !ack.is_kept as u32;
                 }
                 self.flush_acks(id);
+                self.reopen_window(id);
             }
         }
     }
@@ -401,6 +416,17 @@ impl Shard {
             };
             connection.pending_acks.pop_front();
             self.write_publish_ack(id, ack.qos, ack.packet_id, ack.reason);
+        }
+    }
+
+    /// A publisher that had to wait for its acknowledgements goes on.
+    fn reopen_window(&mut self, id: ConnectionId) {
+        let receive_maximum = self.config.limits.receive_maximum as u32;
+        if self.connection(id).is_some_and(|connection| {
+            connection.paused & pause::WINDOW != 0
+                && (connection.inbound_inflight < receive_maximum || connection.pending_acks.is_empty())
+        }) {
+            self.unpause(id, pause::WINDOW);
         }
     }
 

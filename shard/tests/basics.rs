@@ -449,3 +449,31 @@ fn what_is_appended_during_a_send_leaves_after_it() {
         assert_eq!(subscriber.texts(node), ["1", "2", "3"]);
     });
 }
+
+/// An old client knows no Receive Maximum: it is made to wait for acknowledgements that come late, not ended.
+#[test]
+fn a_burst_of_retained_messages_of_an_old_client_is_acknowledged_in_order() {
+    on_nodes(|node| {
+        let mut publisher = Client::connect(node, V311, "burst");
+        let mut bytes = vec![];
+        for n in 1..=3000u16 {
+            let topic = format!("burst/{}", n % 7);
+            let publish = protocol::Publish {
+                dup: false,
+                qos: AtLeastOnce,
+                retain: true,
+                topic: &topic,
+                packet_id: n,
+                topic_alias: None,
+                message_expiry: None,
+                subscription_ids: &[],
+                properties: protocol::Properties::EMPTY,
+                payload: b"x",
+            };
+            protocol::Packet::Publish(publish).encode(V311, &mut bytes);
+        }
+        publisher.send_bytes(node, &bytes);
+        let expected: Vec<Received> = (1..=3000).map(|n| Received::PubAck(n, ReasonCode::Success)).collect();
+        assert_eq!(publisher.receive(node), expected);
+    });
+}
