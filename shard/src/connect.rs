@@ -740,6 +740,8 @@ impl Shard {
                 return;
             }
         }
+        let Some(at) = self.on_shortage_timer(id) else { return };
+        next = next.min(at);
         if next < Time::MAX {
             self.set_connection_timer(id, next);
         }

@@ -37,6 +37,18 @@ pub(crate) mod pause {
     pub const WINDOW: u8 = 8;
 }
 
+/// How the connection stands to a shortage of memory (`shortage.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    None,
+    /// A PUBLISH waits, at most until then.
+    Held(Time),
+    /// The next PUBLISH that is accepted may pass.
+    Pass,
+    /// PUBLISHes are passed over, and the connection is closed at that time.
+    Leaving(Time),
+}
+
 /// PUBACK or PUBREC that may have to wait for storage; they leave in the order of their PUBLISHes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PendingAck {
@@ -105,6 +117,9 @@ pub(crate) struct Connection {
     pub input: Vec<u8>,
     /// `pause` bits.
     pub paused: u8,
+    /// Its place in `Shard::paused`.
+    pub pause_number: u64,
+    pub shortage: Shortage,
     /// The peer is gone: what was read is served now or never, whatever the lanes say.
     pub is_input_final: bool,
     /// Bytes to be written.
@@ -165,6 +180,8 @@ impl Connection {
             keep_alive_ms: 0,
             input: Vec::new(),
             paused: 0,
+            pause_number: 0,
+            shortage: Shortage::None,
             is_input_final: false,
             output: Vec::new(),
             output_out: 0,

@@ -39,6 +39,7 @@ pub mod runtime;
 mod session;
 mod shard;
 mod shared_group;
+mod shortage;
 mod subscribe;
 mod subscribers;
 mod timers;

@@ -57,8 +57,9 @@ pub struct Limits {
     pub retained_count_max: u64,
     /// Bytes of the retained messages of one shard. Above: as for the count.
     pub retained_bytes_max: u64,
-    /// Memory of one shard for messages and buffers. From 85 %: publishers are not read; from 92 %: CONNECT gets 0x97,
-    /// unless it resumes a session.
+    /// Memory of one shard for messages and buffers. From 85 %: publishers are not read, but for one PUBLISH each second;
+    /// from 92 %: CONNECT gets 0x97, unless it resumes a session; from 100 %: PUBLISH gets 0x97 (QoS 0: dropped and
+    /// counted; 3.x: not answered, closed as `quota` if its session holds messages, else it waits).
     pub memory_bytes_max: u64,
     /// Bytes of messages gathered for one shard before an envelope is closed; the batch that crosses it is still sent.
     pub batch_bytes_max: u32,

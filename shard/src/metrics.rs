@@ -24,10 +24,12 @@ pub enum DropReason {
     SessionEnded,
     InvalidTopic,
     RetainedFull,
+    /// The shard's memory is used up (QoS 0; v5 publishers at QoS 1 and 2 are told 0x97).
+    MemoryFull,
 }
 
 impl DropReason {
-    pub const ALL: [(DropReason, &'static str); 13] = [
+    pub const ALL: [(DropReason, &'static str); 14] = [
         (DropReason::NoSubscriber, "no_subscriber"),
         (DropReason::QueueFull, "queue_full"),
         (DropReason::Expired, "expired"),
@@ -41,6 +43,7 @@ impl DropReason {
         (DropReason::SessionEnded, "session_ended"),
         (DropReason::InvalidTopic, "invalid_topic"),
         (DropReason::RetainedFull, "retained_full"),
+        (DropReason::MemoryFull, "memory_full"),
     ];
 }
 
@@ -179,7 +182,7 @@ pub struct Metrics {
     pub publish_received_bytes: u64,
     pub publish_sent_bytes: u64,
     /// By QoS, then `DropReason`.
-    pub publish_dropped: [[u64; 13]; 3],
+    pub publish_dropped: [[u64; 14]; 3],
     /// QoS 1 PUBLISHes received with DUP on a live connection and delivered again.
     pub publish_duplicates: u64,
     /// Acks for unknown packet ids.

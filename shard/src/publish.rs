@@ -4,7 +4,7 @@
 
 use protocol::{PropertyId, Publish, QoS, ReasonCode, Version};
 
-use crate::connection::{ConnectionId, Delivery, Frames, PendingAck, pause};
+use crate::connection::{ConnectionId, Delivery, Frames, PendingAck, Shortage, pause};
 use crate::envelope::Batch;
 use crate::message::{Instructions, Message, MessageRef, NEVER, NO_MESSAGE};
 use crate::metrics::{DropReason, EndReason};
@@ -12,7 +12,7 @@ use crate::outputs::Append;
 use crate::queue::{Identifiers, Outgoing};
 use crate::rate_limit::Verdict;
 use crate::retained::RetainedMessage;
-use crate::shard::{Flow, MEMORY_PAUSE_PERCENT, Shard};
+use crate::shard::{Flow, MEMORY_FULL_PERCENT, MEMORY_PAUSE_PERCENT, Shard};
 use crate::subscribers::Subscriber;
 use crate::{DeniedPublish3x, Durability, OverlapDelivery, QueuePolicy, ShardId, Time};
 
@@ -119,16 +119,21 @@ impl Shard {
         let alias_max = limits.topic_alias_max;
         let (topic_bytes_max, levels_max) =
             (limits.topic_bytes_max as usize, limits.topic_levels_max as usize);
-        let is_memory_tight = self.memory_percent() >= MEMORY_PAUSE_PERCENT;
+        let memory_percent = self.memory_percent();
         let Some(connection) = self.connection(id) else { return Flow::End };
         let session = connection.session;
         let is_final = connection.is_input_final;
-        if is_memory_tight && !is_final {
-            return self.pause(id, pause::MEMORY);
+        let is_memory_full = memory_percent >= MEMORY_FULL_PERCENT;
+        let is_memory_tight = memory_percent >= MEMORY_PAUSE_PERCENT;
+        if (is_memory_tight || matches!(connection.shortage, Shortage::Leaving(_)))
+            && let Some(flow) = self.hold_publish(id, publish, is_memory_full)
+        {
+            return flow;
         }
         let resolved: Box<str>;
         let mut topic = publish.topic;
         if let Some(alias) = publish.topic_alias {
+            let Some(connection) = self.connection(id) else { return Flow::End };
             if alias > alias_max {
                 return self.fail(id, EndReason::TopicAlias, ReasonCode::TopicAliasInvalid);
             }
@@ -156,6 +161,10 @@ impl Shard {
             && let Some(flow) = self.check_window(id, session, publish)
         {
             return flow;
+        }
+        if is_memory_full {
+            self.drop_for_memory(publish);
+            return self.refuse_publish(id, publish, ReasonCode::QuotaExceeded);
         }
         if let Err((drop_reason, code)) = self.check_publish(session, topic, publish) {
             self.count_received(publish);
@@ -222,7 +231,7 @@ impl Shard {
         must_wait.then(|| self.pause(id, pause::WINDOW))
     }
 
-    fn count_received(&mut self, publish: &Publish<'_>) {
+    pub(crate) fn count_received(&mut self, publish: &Publish<'_>) {
         self.metrics.publish_received[publish.qos as usize] += 1;
         self.metrics.publish_received_bytes += publish.payload.len() as u64;
         if publish.dup && publish.qos == QoS::AtLeastOnce {

@@ -1,7 +1,7 @@
 //! The shard: its state, the entry points that the runtime calls, and the one `match` over packets. What a packet
 //! means is in `connect`, `publish`, `acknowledge` and `subscribe`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -54,11 +54,12 @@ const TIMERS_PER_TURN: usize = 256;
 /// Slots and timers of expired retained messages looked at in one turn.
 const RETAINED_EXPIRED_PER_TURN: usize = 256;
 const RETAINED_EXPIRY_EVERY_MS: Time = 1000;
-/// Memory in use (percent of the budget) from which publishers are not read, below which they go on again, and from
-/// which new clients are refused.
+/// Memory in use (percent of the budget) from which publishers are not read, below which they go on again, from which
+/// new clients are refused, and from which no PUBLISH is taken (`shortage.rs`).
 pub(crate) const MEMORY_PAUSE_PERCENT: u64 = 85;
 const MEMORY_RESUME_PERCENT: u64 = 80;
 pub(crate) const MEMORY_REFUSE_PERCENT: u64 = 92;
+pub(crate) const MEMORY_FULL_PERCENT: u64 = 100;
 /// Buffers kept for later, and the largest capacity among them.
 const SPARE_BUFFERS_MAX: usize = 256;
 const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -136,7 +137,9 @@ pub struct Shard {
     /// Sessions whose replay goes on in the next turn.
     pub(crate) replays_due: VecDeque<(u32, u32)>,
     pub(crate) assigned_ids: u64,
-    paused: Vec<ConnectionId>,
+    /// Connections that are not read, in the order in which they were stopped.
+    paused: BTreeMap<u64, ConnectionId>,
+    pause_number: u64,
     pub(crate) output_bytes: u64,
     pub(crate) is_draining: bool,
     pub(crate) spare_buffers: Vec<Vec<u8>>,
@@ -195,7 +198,8 @@ impl Shard {
             replay_number: 0,
             replays_due: VecDeque::new(),
             assigned_ids: 0,
-            paused: Vec::new(),
+            paused: BTreeMap::new(),
+            pause_number: 0,
             output_bytes: 0,
             is_draining: false,
             spare_buffers: Vec::new(),
@@ -271,7 +275,7 @@ impl Shard {
                 .as_ref()
                 .is_some_and(|connection| connection.paused & freed != 0)
         };
-        if freed != 0 && self.paused.iter().any(is_waiting) {
+        if freed != 0 && self.paused.values().any(is_waiting) {
             return Some(self.now);
         }
         self.timers.next_deadline()
@@ -361,7 +365,7 @@ impl Shard {
             self.metrics.connections_pending -= 1;
         }
         if connection.paused != 0 {
-            self.paused.retain(|paused| *paused != id);
+            self.paused.remove(&connection.pause_number);
         }
         self.output_bytes -= connection.output_pending() as u64;
         Some(connection)
@@ -591,10 +595,13 @@ impl Shard {
 
     /// Stops serving the connection for the reason (`pause` bits); the runtime stops reading it.
     pub(crate) fn pause(&mut self, id: ConnectionId, reason: u8) -> Flow {
+        let number = self.pause_number;
         if let Some(connection) = self.connection(id) {
             if connection.paused == 0 {
                 connection.paused = reason;
-                self.paused.push(id);
+                connection.pause_number = number;
+                self.pause_number += 1;
+                self.paused.insert(number, id);
                 self.outputs.reading.push((id, false));
                 self.metrics.backpressure_events += 1;
             } else {
@@ -615,7 +622,8 @@ impl Shard {
         if connection.paused == 0 {
             // The silence was ours.
             connection.packet_at = now;
-            self.paused.retain(|paused| *paused != id);
+            let number = connection.pause_number;
+            self.paused.remove(&number);
             self.outputs.reading.push((id, true));
             self.on_bytes(id, &[]);
         }
@@ -637,7 +645,8 @@ impl Shard {
         if freed == 0 {
             return;
         }
-        for id in self.paused.clone() {
+        let paused: Vec<ConnectionId> = self.paused.values().copied().collect();
+        for id in paused {
             if self.connection(id).is_some_and(|connection| connection.paused & freed != 0) {
                 self.unpause(id, freed);
             }

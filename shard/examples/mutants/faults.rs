@@ -87,5 +87,11 @@ faults! {
         "            self.groups.mark(group);\n" => "            let _ = group;\n";
     "too-large", "Maximum Packet Size of the client is ignored", "connection.rs",
         "> self.packet_size_max as usize {" => "> usize::MAX - 1 {";
+    "no-pass", "a publisher held back for memory never gets through", "shortage.rs",
+        "if is_held { Shortage::Pass } else { Shortage::None };" => "Shortage::None;";
+    "no-leave", "a 3.x publisher keeps its acknowledgements unread while memory is used up", "shortage.rs",
+        "if is_final || (has_pass && holds_memory) {" => "if is_final && holds_memory | has_pass {";
+    "resume-refused", "a CONNECT that resumes a session is refused for memory", "connect.rs",
+        "(is_memory_short && !is_resumed)" => "is_memory_short";
     "alias", "the topic of a known alias changes", "connection.rs", "known.or(free)" => "free.or(known)";
 }

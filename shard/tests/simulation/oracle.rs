@@ -456,7 +456,9 @@ impl Oracle {
         let message = &mut self.messages[uid as usize];
         if reason.is_error() {
             let is_allowed = reason == ReasonCode::QuotaExceeded
-                && (self.plan.is_bounded || (self.plan.is_retained_bounded && message.retain));
+                && (self.plan.is_bounded
+                    || self.plan.is_memory_tight
+                    || (self.plan.is_retained_bounded && message.retain));
             ensure!(is_allowed, "message {uid} was refused: {reason:?}");
             if message.fate == Fate::Open {
                 message.fate = Fate::Refused;

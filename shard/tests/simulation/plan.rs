@@ -83,7 +83,7 @@ pub struct Plan {
 impl Plan {
     pub fn new(rng: &mut Rng) -> Plan {
         let is_bounded = rng.chance(15);
-        let is_memory_tight = rng.chance(0);
+        let is_memory_tight = rng.chance(10);
         let is_retained_bounded = rng.chance(8);
         let is_storage_late = rng.chance(25);
         let limits = Plan::limits(rng, is_bounded, is_memory_tight, is_retained_bounded);
@@ -141,7 +141,7 @@ impl Plan {
             output_hard_bytes: if is_output_small { 600 } else { standard.output_hard_bytes },
             slow_consumer_timeout_ms: rng.pick(&[60_000, 10_000]),
             retained_count_max: if is_retained_bounded { 2 } else { 1000 },
-            memory_bytes_max: if is_memory_tight { rng.pick(&[4_000, 20_000]) } else { 1 << 32 },
+            memory_bytes_max: if is_memory_tight { rng.pick(&[16_000, 40_000]) } else { 1 << 32 },
             batch_bytes_max: rng.pick(&[65_536, 65_536, 100]),
             keep_alive_max_s: rng.pick(&[600, 20]),
             ..standard

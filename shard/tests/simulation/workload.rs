@@ -610,7 +610,9 @@ impl World {
             }
         }
         let mut quiet = 0;
-        for _ in 0..2_000 {
+        // A client that is held back for memory gets on once a second.
+        let rounds = if self.plan.is_memory_tight { 20_000 } else { 2_000 };
+        for _ in 0..rounds {
             let mut is_busy = false;
             for client in 0..self.plan.clients.len() {
                 if self.actors[client].link.is_none() && self.oracle.sessions[client].exists {
@@ -633,7 +635,8 @@ impl World {
                 actor.link.is_none_or(|id| self.links[id].is_confirmed && actor.outgoing.is_empty())
                     && (actor.link.is_some() || !self.oracle.sessions[client].exists)
             });
-            quiet = if is_busy || !is_complete { 0 } else { quiet + 1 };
+            let is_held = self.node.sum(|metrics| metrics.paused_connections) > 0;
+            quiet = if is_busy || !is_complete || is_held { 0 } else { quiet + 1 };
             if quiet == 3 {
                 return Ok(());
             }

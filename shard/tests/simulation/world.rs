@@ -334,6 +334,11 @@ impl World {
 
     pub fn advance(&mut self, ms: Time) -> Verdict {
         let end = self.node.now + ms;
+        for id in &self.open {
+            let link = &mut self.links[*id];
+            // It may be read again for a moment by the time it is looked at.
+            link.was_paused |= !self.node.sockets[link.socket].is_reading;
+        }
         if end >= self.drained_at + 1000 {
             // A core is never away for seconds.
             self.drain_lanes()?;
@@ -747,6 +752,8 @@ impl World {
     }
 
     fn check_delivered(&mut self) -> Verdict {
+        let unanswered = self.open.iter().find(|id| self.links[**id].pings > 0);
+        ensure!(unanswered.is_none(), "PINGREQ without PINGRESP on link {unanswered:?}");
         let plan = self.plan.clone();
         let missing = self.oracle.missing(
             |client| plan.clients[client].packet_size_max.unwrap_or(u32::MAX) as usize,
