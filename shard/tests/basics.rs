@@ -231,6 +231,22 @@ fn takeover_ends_the_first_connection_and_keeps_the_session() {
 }
 
 #[test]
+fn an_expired_session_is_not_resumed_before_its_timer_fires() {
+    let limits = Limits { session_expiry_3x_s: 1, ..Limits::default() };
+    let mut node = Node::new(Config { limits, ..Config::default() });
+    // Timers fire at multiples of 8 ms: the session is over 7 ms before that.
+    let until_off_beat = 9 - node.now % 8;
+    node.advance(until_off_beat);
+    let kept = support::client::Options { clean: false, ..options(V311, "a") };
+    let (client, _) = Client::connect_with(&mut node, kept);
+    node.reset(client.socket);
+    node.advance(1000 + 1);
+    assert_eq!(node.sum(|m| m.sessions), 1, "the timer has not fired");
+    let (_, is_present) = Client::connect_with(&mut node, kept);
+    assert!(!is_present);
+}
+
+#[test]
 fn session_expiry_is_exact() {
     on_nodes(|node| {
         let expiry = properties(|w| {
