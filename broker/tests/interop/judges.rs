@@ -79,6 +79,25 @@ pub const JUDGES: &[Judge] = &[
         without: &[("keep_alive", Some(Version::V5), "5 s at least")],
         command: super::rumqttc_table::command,
     },
+    Judge {
+        name: "paho_go",
+        versions: ALL,
+        without: &[
+            (
+                "keep_alive",
+                Some(Version::V31),
+                "may ping as late as one and a half intervals, when a broker gives up",
+            ),
+            (
+                "keep_alive",
+                Some(Version::V311),
+                "may ping as late as one and a half intervals, when a broker gives up",
+            ),
+            ("retain_as_published", None, "does not read RETAIN in version 5"),
+            ("subscription_ids", None, "keeps one identifier of a message"),
+        ],
+        command: || Command::new(setting("SHARDMQ_TEST_GO_TABLE")),
+    },
 ];
 
 /// Where `.ci/test` has installed the libraries.

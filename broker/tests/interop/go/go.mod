@@ -1,0 +1,14 @@
+module shardmq/interop
+
+go 1.19
+
+require (
+	github.com/eclipse/paho.golang v0.11.0
+	github.com/eclipse/paho.mqtt.golang v1.4.3
+)
+
+require (
+	github.com/gorilla/websocket v1.5.0 // indirect
+	golang.org/x/net v0.8.0 // indirect
+	golang.org/x/sync v0.1.0 // indirect
+)
