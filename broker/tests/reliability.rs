@@ -10,15 +10,11 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use support::crowd::{
-    VERSIONS, connect_as, connect_bytes, descriptors, expect_end, open, ping, raise_own_limit, resident,
+    VERSIONS, connect_as, connect_bytes, descriptors, expect_end, full_or, open, ping, raise_own_limit,
+    resident,
 };
 use support::packets::read_packet;
 use support::{Broker, eventually};
-
-/// The full size, or that of CI.
-fn full_or(full: usize, ci: usize) -> usize {
-    if std::env::var_os("RELIABILITY_FULL").is_some() { full } else { ci }
-}
 
 #[test]
 fn r_sec_3_qos_2_without_pubrel_is_bounded() {

@@ -45,6 +45,11 @@ pub fn ping(stream: &mut TcpStream) {
     assert_eq!(read_packet(stream), PINGRESP);
 }
 
+/// The full size of a reliability bar, or that of CI.
+pub fn full_or(full: usize, ci: usize) -> usize {
+    if std::env::var_os("RELIABILITY_FULL").is_some() { full } else { ci }
+}
+
 /// Resident bytes of a process.
 pub fn resident(pid: u32) -> u64 {
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("the process runs");

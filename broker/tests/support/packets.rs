@@ -26,14 +26,43 @@ pub fn connect(address: SocketAddr, level: u8, client_id: &str) -> TcpStream {
     stream
 }
 
-/// One packet of less than 128 bytes.
-pub fn read_packet(stream: &mut TcpStream) -> Vec<u8> {
+/// One packet.
+pub fn read_packet(stream: &mut impl Read) -> Vec<u8> {
     let mut packet = vec![0; 2];
     stream.read_exact(&mut packet).expect("a packet");
-    assert!(packet[1] < 128, "a long packet");
-    packet.resize(2 + packet[1] as usize, 0);
-    stream.read_exact(&mut packet[2..]).expect("the rest of a packet");
+    while packet[packet.len() - 1] >= 128 {
+        let mut more = [0];
+        stream.read_exact(&mut more).expect("the rest of a length");
+        packet.extend(more);
+    }
+    let header_len = packet.len();
+    let length = |rest: usize, byte: &u8| rest << 7 | (*byte & 127) as usize;
+    let rest = packet[1..].iter().rev().fold(0, length);
+    packet.resize(header_len + rest, 0);
+    stream.read_exact(&mut packet[header_len..]).expect("the rest of a packet");
     packet
+}
+
+/// First byte, length and body.
+pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    let mut rest = body.len();
+    loop {
+        let low = (rest & 127) as u8;
+        rest >>= 7;
+        bytes.push(if rest > 0 { low | 128 } else { low });
+        if rest == 0 {
+            break;
+        }
+    }
+    bytes.extend(body);
+    bytes
+}
+
+/// Text with its length before it.
+pub fn field(text: &str) -> Vec<u8> {
+    let [high, low] = (text.len() as u16).to_be_bytes();
+    [&[high, low], text.as_bytes()].concat()
 }
 
 /// All that comes until the broker ends the connection.
