@@ -177,6 +177,9 @@ fn subscribe(random: &mut Random, root: &str, known: &mut Vec<&'static str>) -> 
         let filter = *random.pick(known);
         filters.push((format!("{root}/{filter}"), options(random, filter)));
     }
+    // The same filter twice in one packet is not tried either (docs/mosquitto-differences.md).
+    let mut seen = std::collections::HashSet::new();
+    filters.retain(|(filter, _)| seen.insert(filter.clone()));
     Step::Subscribe { filters, identifier }
 }
 
