@@ -206,8 +206,6 @@ pub struct Metrics {
     pub lane_batches: u64,
     pub lane_full: u64,
     pub wills_published: u64,
-    /// Panics while one connection's input was handled.
-    pub connection_panics: u64,
 }
 
 impl Metrics {

@@ -24,6 +24,8 @@ pub struct Family {
 
 /// A shard's figures, and what their indices stand for.
 pub struct Shown<'a> {
+    /// Its number; None where it does not matter.
+    pub shard: Option<usize>,
     pub snapshot: &'a MetricsSnapshot,
     pub listeners: &'a [ListenerLabels],
 }
@@ -167,8 +169,6 @@ pub static FAMILIES: &[Family] = &[
         |s: &MetricsSnapshot| s.metrics.disconnects),
     single!(Counter "broker_connections_moved", "Connections that went to their home shard from this one",
         |s| s.metrics.connections_moved),
-    single!(Counter "broker_connection_panics", "Connections closed because of a panic over their input",
-        |s| s.metrics.connection_panics),
     single!(Gauge "mqtt_sessions", "Sessions, connected or not", |s| s.metrics.sessions),
     single!(Gauge "mqtt_sessions_persistent", "Sessions that outlive their connection",
         |s| s.metrics.sessions_persistent),
@@ -273,7 +273,9 @@ pub static FAMILIES: &[Family] = &[
                 let sum = depths.iter().map(|&depth| u64::from(depth)).sum();
                 return samples.push(sample(&[("to", "all")], Number::Whole(sum)));
             }
-            let samples_by_target = depths.iter().enumerate().map(|(to, &depth)| Sample {
+            // A shard has no lane to itself.
+            let others = depths.iter().enumerate().filter(|(to, _)| Some(*to) != shown.shard);
+            let samples_by_target = others.map(|(to, &depth)| Sample {
                 labels: vec![("to", to.to_string().into())],
                 value: Number::Whole(u64::from(depth)),
             });
@@ -318,7 +320,7 @@ mod tests {
         let snapshot = MetricsSnapshot { lane_depths: vec![0; 16], ..MetricsSnapshot::default() };
         let listeners = ["tcp", "ws"];
         let listeners = listeners.map(|name| ListenerLabels { name: name.to_owned(), kind: name.to_owned() });
-        let shown = Shown { snapshot: &snapshot, listeners: &listeners };
+        let shown = Shown { shard: Some(0), snapshot: &snapshot, listeners: &listeners };
         let series: usize = FAMILIES.iter().map(|family| family.samples(&shown).len()).sum();
         // The histogram has its buckets, sum and count.
         assert!((series + TURN_BOUNDS_NS.len() + 2) * 16 <= 3_000, "{series} series a shard");
@@ -331,6 +333,9 @@ mod tests {
             snapshot.turn_counts[TURN_BOUNDS_NS.partition_point(|bound| *bound < ns)] += 1;
         }
         let stalls = FAMILIES.iter().find(|family| family.name == "broker_shard_stalls").unwrap();
-        assert_eq!(stalls.samples(&Shown { snapshot: &snapshot, listeners: &[] })[0].value, Number::Whole(2));
+        assert_eq!(
+            stalls.samples(&Shown { shard: None, snapshot: &snapshot, listeners: &[] })[0].value,
+            Number::Whole(2)
+        );
     }
 }

@@ -38,7 +38,7 @@ impl Collector for ShardFigures {
                 encoder.encode_descriptor(family.name, family.help, None, metric_type(family.kind))?;
             for (shard, snapshot) in snapshots.iter().enumerate() {
                 let Some(snapshot) = snapshot else { continue };
-                let shown = Shown { snapshot, listeners: self.0.listeners() };
+                let shown = Shown { shard: Some(shard), snapshot, listeners: self.0.listeners() };
                 for sample in family.samples(&shown) {
                     let mut labels: Labels = vec![("shard", shard.to_string().into())];
                     labels.extend(sample.labels);

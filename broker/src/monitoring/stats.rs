@@ -34,7 +34,8 @@ pub fn collect(monitor: &Monitor) -> Value {
 }
 
 fn sum(snapshots: &[&MetricsSnapshot], listeners: &[ListenerLabels]) -> Map<String, Value> {
-    let shards: Vec<Shown> = snapshots.iter().map(|snapshot| Shown { snapshot, listeners }).collect();
+    let shards: Vec<Shown> =
+        snapshots.iter().map(|snapshot| Shown { shard: None, snapshot, listeners }).collect();
     FAMILIES.iter().map(|family| (key(family.name, family.kind), sum_family(family, &shards))).collect()
 }
 

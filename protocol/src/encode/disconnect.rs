@@ -1,4 +1,5 @@
-//! DISCONNECT (3.14) and AUTH (3.15): the shortest form that says it.
+//! DISCONNECT (3.14) and AUTH (3.15). A reason is followed by the property length even where it is 0 and might be left out:
+//! several clients lose the reason of the shorter form.
 
 use super::{header, packet_len};
 use crate::packet::{Auth, Disconnect, Version};
@@ -8,8 +9,6 @@ use crate::{Properties, ReasonCode};
 fn body_len(reason: ReasonCode, properties: Properties<'_>, version: Version) -> usize {
     if !version.has_properties() || (reason == ReasonCode::Success && properties.is_empty()) {
         0
-    } else if properties.is_empty() {
-        1
     } else {
         1 + section_len(properties.raw().len())
     }
@@ -20,8 +19,6 @@ fn encode(first: u8, reason: ReasonCode, properties: Properties<'_>, version: Ve
     header(first, len, out);
     if len > 0 {
         out.push(reason as u8);
-    }
-    if len > 1 {
         write_section(properties, out);
     }
 }

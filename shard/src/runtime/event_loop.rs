@@ -124,6 +124,8 @@ pub(super) struct EventLoop {
     ended: Vec<(u32, u32)>,
     /// Accepted in this turn: listener, socket.
     accepted: Vec<(u16, OwnedFd)>,
+    /// Connections of other shards, served in the next turn.
+    arriving: Vec<(ShardId, Envelope)>,
     completions: Vec<Completion>,
     /// (when, socket, generation), in order of time because the waits are constant.
     flush_deadlines: VecDeque<(Time, u32, u32)>,
@@ -175,6 +177,7 @@ impl EventLoop {
             to_receive: Vec::new(),
             ended: Vec::new(),
             accepted: Vec::new(),
+            arriving: Vec::new(),
             completions: Vec::new(),
             flush_deadlines: VecDeque::new(),
             linger_deadlines: VecDeque::new(),
@@ -227,8 +230,14 @@ impl EventLoop {
         self.tell_room();
 
         let mut work = self.completions.len();
+        // First what other shards have sent: whatever their clients were told, and did next, comes after it. But a
+        // connection that arrives comes after what its client wrote on an earlier one, which the next reap has.
+        let mut arriving = std::mem::take(&mut self.arriving);
+        work += arriving.len() + self.serve_envelopes();
         self.serve_completions();
-        work += self.serve_envelopes();
+        for (from, envelope) in arriving.drain(..) {
+            self.shard.on_envelope(from, envelope);
+        }
         work += self.serve_control();
         self.shard.end_turn();
         work += self.serve_outputs();
@@ -277,13 +286,12 @@ impl EventLoop {
 
     fn serve_envelopes(&mut self) -> usize {
         let (port, shard, is_stopping) = (&mut self.port, &mut self.shard, self.stop != Stop::No);
+        let arriving = &mut self.arriving;
         port.take_returned(|buffer| shard.recycle_buffer(buffer));
-        port.receive(ENVELOPES_PER_TURN, |from, envelope| {
-            if is_stopping && matches!(envelope, Envelope::Moved(_)) {
-                close_moved(&envelope);
-            } else {
-                shard.on_envelope(from, envelope);
-            }
+        port.receive(ENVELOPES_PER_TURN, |from, envelope| match envelope {
+            Envelope::Moved(_) if is_stopping => close_moved(&envelope),
+            Envelope::Moved(_) => arriving.push((from, envelope)),
+            _ => shard.on_envelope(from, envelope),
         })
     }
 
@@ -815,6 +823,7 @@ impl EventLoop {
             }
         }
         self.shard.outputs.closing.clear();
+        self.arriving.drain(..).for_each(|(_, envelope)| close_moved(&envelope));
         for index in 0..self.sockets.len() {
             if !matches!(self.sockets[index].state, State::Free) {
                 self.abort(index);

@@ -105,8 +105,8 @@ fn disconnect_has_its_codes(scene: &mut Scene) {
     for (bytes, code) in table {
         let mut client = scene.connect("c");
         client.write(&bytes);
-        // No surplus: there is nothing in it but the code.
-        client.expect_bytes(&[0xE0, 1, code as u8]);
+        // No surplus: there is nothing in it but the code and the length of no properties.
+        client.expect_bytes(&[0xE0, 2, code as u8, 0]);
         client.expect_end();
     }
 }
