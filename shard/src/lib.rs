@@ -40,9 +40,11 @@ mod session;
 mod shard;
 mod shared_group;
 mod shortage;
+mod storage;
 mod subscribe;
 mod subscribers;
 mod timers;
+mod waiting;
 
 pub use access::{AccessPolicy, AccessRule};
 pub use connect::AuthVerdict;

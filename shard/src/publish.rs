@@ -8,13 +8,13 @@ use crate::connection::{ConnectionId, Delivery, Frames, PendingAck, Shortage, pa
 use crate::envelope::Batch;
 use crate::message::{Instructions, Message, MessageRef, NEVER, NO_MESSAGE};
 use crate::metrics::{DropReason, EndReason};
-use crate::outputs::Append;
 use crate::queue::{Identifiers, Outgoing};
 use crate::rate_limit::Verdict;
 use crate::retained::RetainedMessage;
 use crate::shard::{Flow, MEMORY_FULL_PERCENT, MEMORY_PAUSE_PERCENT, Shard};
+use crate::storage::{Wait, WaitOrigin};
 use crate::subscribers::Subscriber;
-use crate::{DeniedPublish3x, Durability, OverlapDelivery, QueuePolicy, ShardId, Time};
+use crate::{DeniedPublish3x, OverlapDelivery, ShardId, Time};
 
 /// A session that gets the message.
 #[derive(Clone, Copy, Debug)]
@@ -22,22 +22,6 @@ pub(crate) struct Match {
     pub subscriber: Subscriber,
     /// Further identifiers of it are in `Shard::more_identifiers`.
     has_more: bool,
-}
-
-/// An acknowledgement that waits for storage, here or on other shards.
-#[derive(Debug)]
-pub(crate) struct Wait {
-    origin: WaitOrigin,
-    outstanding: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum WaitOrigin {
-    /// The publisher: the `PendingAck` of its connection names this wait, at QoS 2 its session (with the epoch of its
-    /// slot) does too.
-    Publisher { connection: ConnectionId, session: u32, epoch: u32, packet_id: u16 },
-    /// The shard where it was published, and the ticket that it wants back.
-    Shard(ShardId, u32),
 }
 
 /// Where a message came from, for `route`.
@@ -359,111 +343,6 @@ impl Shard {
         Flow::Continue
     }
 
-    // ---- storage ----
-
-    /// Begins to count what has to be done before the message of a publisher is acknowledged: storage, and for a message
-    /// with RETAIN its arrival at the owner of the topic, or a client that subscribes after the acknowledgement could
-    /// get it late, twice, or in its former state. Closed by `close_wait`.
-    fn open_publisher_wait(&mut self, message: &Message<'_>, publisher: WaitOrigin) -> Option<u32> {
-        let is_stored = self.config.durability != Durability::Memory;
-        let is_owned = message.retain && self.config.shard_count > 1;
-        if message.qos == QoS::AtMostOnce || !(is_stored || is_owned) {
-            return None;
-        }
-        Some(self.open_wait(publisher))
-    }
-
-    fn open_wait(&mut self, origin: WaitOrigin) -> u32 {
-        self.waits.insert(Wait { origin, outstanding: 1 }) as u32
-    }
-
-    /// True if storage is still outstanding.
-    fn close_wait(&mut self, wait: Option<u32>) -> bool {
-        let Some(key) = wait else { return false };
-        self.waits[key as usize].outstanding -= 1;
-        if self.waits[key as usize].outstanding > 0 {
-            return true;
-        }
-        if let WaitOrigin::Shard(shard, ticket) = self.waits.remove(key as usize).origin {
-            self.receipts[shard as usize].push(ticket);
-        }
-        false
-    }
-
-    /// One of the things that `key` waits for is stored.
-    pub(crate) fn wait_done(&mut self, key: u32) {
-        let Some(wait) = self.waits.get_mut(key as usize) else { return };
-        wait.outstanding -= 1;
-        if wait.outstanding > 0 {
-            return;
-        }
-        match self.waits.remove(key as usize).origin {
-            WaitOrigin::Shard(shard, ticket) => self.receipts[shard as usize].push(ticket),
-            WaitOrigin::Publisher { connection: id, session, epoch, packet_id } => {
-                if self.is_session(session, epoch)
-                    && let Some(unreleased) = self.sessions[session as usize].unreleased.get_mut(packet_id)
-                    && unreleased.wait == Some(key)
-                {
-                    unreleased.wait = None;
-                }
-                let Some(connection) = self.connection(id) else { return };
-                for ack in connection.pending_acks.iter_mut().filter(|ack| ack.wait == Some(key)) {
-                    ack.wait = None;
-                    connection.inbound_inflight -= !ack.is_kept as u32;
-                }
-                self.flush_acks(id);
-                self.reopen_window(id);
-            }
-        }
-    }
-
-    /// Acks leave in the order of their PUBLISHes [MQTT-4.6.0-2].
-    fn flush_acks(&mut self, id: ConnectionId) {
-        while let Some(connection) = self.connection(id) {
-            let Some(ack) = connection.pending_acks.front().copied().filter(|ack| ack.wait.is_none()) else {
-                return;
-            };
-            connection.pending_acks.pop_front();
-            self.write_publish_ack(id, ack.qos, ack.packet_id, ack.reason);
-        }
-    }
-
-    /// A publisher that had to wait for its acknowledgements goes on.
-    fn reopen_window(&mut self, id: ConnectionId) {
-        let receive_maximum = self.config.limits.receive_maximum as u32;
-        if self.connection(id).is_some_and(|connection| {
-            connection.paused & pause::WINDOW != 0
-                && (connection.inbound_inflight < receive_maximum || connection.pending_acks.is_empty())
-        }) {
-            self.unpause(id, pause::WINDOW);
-        }
-    }
-
-    /// The journal has everything up to `sequence`.
-    pub fn on_stored(&mut self, sequence: u64) {
-        while let Some(&(at, key)) = self.stored_waits.front()
-            && at <= sequence
-        {
-            self.stored_waits.pop_front();
-            self.wait_done(key);
-        }
-    }
-
-    /// Hands the delivery to the journal if the session outlives its connection.
-    fn append(&mut self, session: u32, message: &Message<'_>, wait: Option<u32>) {
-        if self.config.durability == Durability::Memory || !self.sessions[session as usize].is_persistent() {
-            return;
-        }
-        let Some(key) = wait else { return };
-        self.appended += 1;
-        let mut frame = Vec::with_capacity(message.frame_len());
-        message.write(Instructions::default(), &mut frame);
-        let client_id = self.sessions[session as usize].client_id.clone();
-        self.outputs.appends.push(Append { sequence: self.appended, client_id, message: frame });
-        self.waits[key as usize].outstanding += 1;
-        self.stored_waits.push_back((self.appended, key));
-    }
-
     // ---- routing ----
 
     /// Chooses where the message goes and takes it there.
@@ -774,41 +653,6 @@ impl Shard {
         identifiers
     }
 
-    /// A copy that cannot be sent now: into the session's queue, or dropped and counted. True if somebody had
-    /// subscribed who can get it.
-    fn keep_for_later(
-        &mut self,
-        session: u32,
-        message: &Message<'_>,
-        copy: Copy<'_>,
-        stored: &mut MessageRef,
-        wait: Option<u32>,
-        is_refused: &mut bool,
-    ) -> bool {
-        let state = &self.sessions[session as usize];
-        if copy.qos == QoS::AtMostOnce {
-            if state.connection.is_some() && state.may_qos0_pass() {
-                // Only a full socket stops QoS 0.
-                self.metrics.dropped(copy.qos, DropReason::SlowConsumer);
-                return true;
-            }
-            if state.connection.is_none() && !self.config.is_qos0_queued {
-                self.metrics.dropped(copy.qos, DropReason::Offline);
-                return false;
-            }
-        }
-        if message.is_expired(self.now) || message.is_fleeting {
-            self.metrics.dropped(copy.qos, DropReason::Expired);
-            return false;
-        }
-        let is_queued = self.enqueue(session, message, copy, stored);
-        if is_queued && copy.qos != QoS::AtMostOnce {
-            self.append(session, message, wait);
-        }
-        *is_refused |= !is_queued && self.config.queue_policy == QueuePolicy::Refuse;
-        true
-    }
-
     /// Puts a delivery on the connection's output if the window and the socket have room.
     pub(crate) fn send_now(
         &mut self,
@@ -876,156 +720,6 @@ impl Shard {
             self.outputs.dirty.push(id);
         }
         Ok(())
-    }
-
-    /// Lets the delivery wait for the session; at the bound the policy decides. False if the new message was dropped.
-    fn enqueue(
-        &mut self,
-        session: u32,
-        message: &Message<'_>,
-        copy: Copy<'_>,
-        stored: &mut MessageRef,
-    ) -> bool {
-        let limits = &self.config.limits;
-        let (messages_max, bytes_max) = (limits.queue_messages_max, limits.queue_bytes_max);
-        let len = message.frame_len() as u32;
-        while self.sessions[session as usize].queue.is_full(len, messages_max, bytes_max) {
-            let oldest = match self.config.queue_policy {
-                QueuePolicy::DropOldest => self.sessions[session as usize].queue.pop_front(),
-                QueuePolicy::DropNew | QueuePolicy::Refuse => None,
-            };
-            let Some((oldest, oldest_len)) = oldest else {
-                self.metrics.dropped(copy.qos, DropReason::QueueFull);
-                return false;
-            };
-            self.metrics.queue_messages -= 1;
-            self.metrics.queue_bytes -= oldest_len as u64;
-            self.metrics.dropped(oldest.qos, DropReason::QueueFull);
-            self.messages.release(oldest.message);
-        }
-        if *stored == NO_MESSAGE {
-            *stored = self.messages.insert(message);
-        }
-        self.messages.retain(*stored);
-        let outgoing = Outgoing {
-            message: *stored,
-            qos: copy.qos,
-            retain: copy.retain,
-            identifiers: Identifiers::from_slice(copy.identifiers),
-            group: copy.group,
-        };
-        self.sessions[session as usize].queue.push_back(outgoing, len);
-        self.metrics.queue_messages += 1;
-        self.metrics.queue_bytes += len as u64;
-        true
-    }
-
-    /// Sends what waits for the session, as far as its window and socket allow: repeats, retained messages, the queue,
-    /// then what waits for its shared groups.
-    pub(crate) fn pull(&mut self, session: u32) {
-        let state = &self.sessions[session as usize];
-        let Some(id) = state.connection else { return };
-        if state.inflight.is_resending() && !self.resend(session, id) {
-            return;
-        }
-        if !self.sessions[session as usize].replays.is_empty() {
-            self.pull_replays(session, id);
-        }
-        if !self.sessions[session as usize].queue.is_empty()
-            && !self.sessions[session as usize].has_pending_page()
-        {
-            self.pull_queue(session, id);
-        }
-        for at in 0..self.sessions[session as usize].groups.len() {
-            let group = self.sessions[session as usize].groups[at];
-            self.drain_group(group);
-            // Messages that wait on other shards come when they hear that there is room again.
-            self.groups.mark(group);
-        }
-    }
-
-    fn pull_queue(&mut self, session: u32, id: ConnectionId) {
-        let mut frames = std::mem::take(&mut self.frames);
-        frames.begin(1);
-        loop {
-            let state = &mut self.sessions[session as usize];
-            // Most calls find room for one message: the next is not touched in vain.
-            if state.queue.front().is_some_and(|next| next.qos != QoS::AtMostOnce)
-                && !state.inflight.has_room()
-            {
-                break;
-            }
-            let Some((outgoing, len)) = state.queue.pop_front() else { break };
-            let mut stored = outgoing.message;
-            let frame = self.messages.take_frame(stored);
-            let message = Message::read(&frame).0;
-            let copy = Copy {
-                qos: outgoing.qos,
-                retain: outgoing.retain,
-                identifiers: outgoing.identifiers.as_slice(),
-                group: outgoing.group,
-            };
-            let result = match message.is_expired(self.now) {
-                true => Err(DropReason::Expired),
-                false => match self.send_now(session, id, &message, copy, &mut stored, &mut frames) {
-                    Ok(()) => Ok(true),
-                    Err(Refusal::NoRoom) => Ok(false),
-                    Err(Refusal::TooLarge) => Err(DropReason::TooLarge),
-                },
-            };
-            self.messages.put_frame(outgoing.message, frame);
-            if result == Ok(false) {
-                self.sessions[session as usize].queue.push_front(outgoing, len);
-                break;
-            }
-            if let Err(reason) = result {
-                self.metrics.dropped(outgoing.qos, reason);
-            }
-            self.metrics.queue_messages -= 1;
-            self.metrics.queue_bytes -= len as u64;
-            self.messages.release(outgoing.message);
-        }
-        self.frames = frames;
-    }
-
-    /// Repeats a PUBLISH that was in flight, with DUP and its old packet id.
-    pub(crate) fn write_again(
-        &mut self,
-        session: u32,
-        id: ConnectionId,
-        packet_id: u16,
-        outgoing: &Outgoing,
-    ) {
-        debug_assert_ne!(outgoing.message, NO_MESSAGE, "what may be repeated is kept");
-        let frame = self.messages.take_frame(outgoing.message);
-        let message = Message::read(&frame).0;
-        let delivery = Delivery {
-            qos: outgoing.qos,
-            retain: outgoing.retain,
-            dup: true,
-            identifiers: outgoing.identifiers.as_slice(),
-        };
-        let now = self.now;
-        let mut id_at = None;
-        let Shard { connections, output_bytes, .. } = self;
-        if let Some(Some(connection)) = connections.get_mut(id.slot as usize) {
-            let before = connection.output.len();
-            id_at = connection.append_publish(&message, delivery, now, &mut Frames::default());
-            if let Some(id_at) = id_at {
-                connection.patch_packet_id(id_at, packet_id);
-            }
-            *output_bytes += (connection.output.len() - before) as u64;
-        }
-        self.messages.put_frame(outgoing.message, frame);
-        if id_at.is_some() {
-            self.metrics.packets_sent[3] += 1;
-            self.metrics.publish_sent[outgoing.qos as usize] += 1;
-            self.mark_dirty(id);
-        } else {
-            // Too large for this connection's client: counts as completed [MQTT-3.1.2-25].
-            self.metrics.dropped(outgoing.qos, DropReason::TooLarge);
-            self.complete_unsent(session, packet_id, outgoing.qos);
-        }
     }
 
     // ---- the server's own messages ----

@@ -40,14 +40,14 @@ faults! {
         "let key = hash ^ message.publisher.rotate_left(17);" => "let key = hash;";
     "no-clear", "an empty payload does not clear the retained message", "publish.rs",
         "            self.retained.remove(message.topic);\n            return true;" => "            return true;";
-    "late-expiry", "an expired message is sent from the queue", "publish.rs",
+    "late-expiry", "an expired message is sent from the queue", "waiting.rs",
         "let result = match message.is_expired(self.now) {" => "let result = match false {";
     "no-window", "Receive Maximum of the client is ignored", "publish.rs",
         "|| (is_reliable && !session.inflight.has_room()) {" => "{";
     "ack-order", "an acknowledgement passes one that waits", "publish.rs",
         "        if wait.is_none() && connection.pending_acks.is_empty() {\n            self.write_publish_ack(id, publish.qos" =>
         "        if wait.is_none() {\n            self.write_publish_ack(id, publish.qos";
-    "ack-early", "the acknowledgement does not wait for this shard's storage", "publish.rs",
+    "ack-early", "the acknowledgement does not wait for this shard's storage", "storage.rs",
         "        self.waits[key as usize].outstanding += 1;\n        self.stored_waits" => "        self.stored_waits";
     "ack-again-early", "a repeated PUBLISH is acknowledged before it is stored", "publish.rs",
         "        let wait = unreleased.wait;\n" => "        let wait: Option<u32> = None;\n";
@@ -57,7 +57,7 @@ faults! {
         "found.subscriber.qos = found.subscriber.qos.max(subscriber.qos);" =>
         "found.subscriber.qos = found.subscriber.qos.min(subscriber.qos);";
     "local", "No Local is ignored", "publish.rs", "if subscriber.no_local\n" => "if false && subscriber.no_local\n";
-    "no-dup", "a repetition without DUP", "publish.rs", "            dup: true,\n" => "            dup: false,\n";
+    "no-dup", "a repetition without DUP", "waiting.rs", "            dup: true,\n" => "            dup: false,\n";
     "no-resend", "what was in flight is not repeated", "inflight.rs",
         "entry.is_due = entry.phase != Phase::Done;" => "entry.is_due = false;";
     "quota", "an acknowledgement of what this connection did not send gives a place back", "inflight.rs",
@@ -83,7 +83,7 @@ faults! {
         "        subscribers.remove(session);\n" => "";
     "group-lost", "a leaving member's messages go to nobody", "acknowledge.rs",
         "phase == Phase::Publish1 && self.groups" => "phase == Phase::Done && self.groups";
-    "group-deaf", "a shard does not say that a member is ready again", "publish.rs",
+    "group-deaf", "a shard does not say that a member is ready again", "waiting.rs",
         "            self.groups.mark(group);\n" => "            let _ = group;\n";
     "too-large", "Maximum Packet Size of the client is ignored", "connection.rs",
         "> self.packet_size_max as usize {" => "> usize::MAX - 1 {";
