@@ -1,5 +1,6 @@
 """The interoperability table with mosquitto_pub and mosquitto_sub."""
 
+import atexit
 import pathlib
 import queue
 import subprocess
@@ -38,6 +39,8 @@ class Subscriber:
         line = command("mosquitto_sub", version, "-t", topic_filter, "-q", qos, "-d", "-F", f"MESSAGE\t{format}", *more)
         # Without stdbuf a pipe would get the lines in blocks.
         self.process = subprocess.Popen(["stdbuf", "-oL", *line], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        # It would try for ever to connect to a broker that is gone, or to the next one on its port.
+        atexit.register(self.process.kill)
         threading.Thread(target=self._follow, daemon=True).start()
         self.subscribed.get(timeout=PATIENCE_S)
 
