@@ -1,12 +1,14 @@
 //! The four acknowledgements, in both directions: PUBACK, PUBREC, PUBREL, PUBCOMP.
 
-use protocol::{Ack, QoS, ReasonCode, Version};
+use protocol::{Ack, Publish, QoS, ReasonCode, Version};
 
-use crate::connection::ConnectionId;
+use crate::DeniedPublish3x;
+use crate::connection::{ConnectionId, PendingAck};
 use crate::inflight::{AckError, Phase};
 use crate::metrics::EndReason;
 use crate::queue::Outgoing;
 use crate::shard::{Flow, Shard};
+use crate::storage::{Wait, WaitOrigin};
 
 impl Shard {
     // ---- for what we sent ----
@@ -113,6 +115,90 @@ impl Shard {
         self.metrics.packets_sent[7] += 1;
         let answer = Ack::new(ack.packet_id, reason);
         self.write(id, |version, out| answer.encode_pubcomp(version, out));
+        Flow::Continue
+    }
+
+    /// Acknowledges a refused message with its code; versions without codes get a plain acknowledgement, or the end.
+    pub(crate) fn refuse_publish(
+        &mut self,
+        id: ConnectionId,
+        publish: &Publish<'_>,
+        code: ReasonCode,
+    ) -> Flow {
+        let closes_denied = self.config.denied_publish_3x == DeniedPublish3x::Close;
+        let Some(connection) = self.connection(id) else { return Flow::End };
+        if connection.version != Version::V5 && code == ReasonCode::NotAuthorized && closes_denied {
+            return self.fail(id, EndReason::NotAuthorized, code);
+        }
+        if publish.qos == QoS::AtMostOnce {
+            // Nothing to answer with, except where the standard asks for a DISCONNECT.
+            return match code {
+                ReasonCode::PayloadFormatInvalid => self.fail(id, EndReason::ProtocolError, code),
+                _ => Flow::Continue,
+            };
+        }
+        let session = connection.session;
+        self.acknowledge(id, session, publish, code, None)
+    }
+
+    /// PUBACK or PUBREC, now or when `wait` is over.
+    pub(crate) fn acknowledge(
+        &mut self,
+        id: ConnectionId,
+        session: u32,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+        wait: Option<u32>,
+    ) -> Flow {
+        if publish.qos == QoS::AtMostOnce {
+            return Flow::Continue;
+        }
+        let is_v5 = self.sessions[session as usize].version == Version::V5;
+        // 3.x cannot be told of a refusal: for it the exchange goes on as if it were none.
+        let is_kept = publish.qos == QoS::ExactlyOnce && !(is_v5 && reason.is_error());
+        if is_kept {
+            self.sessions[session as usize].unreleased.insert(publish.packet_id, wait);
+        }
+        let Some(connection) = self.connection(id) else { return Flow::End };
+        if is_kept || wait.is_some() {
+            connection.inbound_inflight += 1;
+        }
+        if wait.is_none() && connection.pending_acks.is_empty() {
+            self.write_publish_ack(id, publish.qos, publish.packet_id, reason);
+        } else {
+            let ack = PendingAck { packet_id: publish.packet_id, qos: publish.qos, reason, is_kept, wait };
+            connection.pending_acks.push_back(ack);
+        }
+        Flow::Continue
+    }
+
+    /// PUBREC for a QoS 2 message that is known already: it is not delivered again [MQTT-4.3.3-10].
+    pub(crate) fn acknowledge_again(&mut self, id: ConnectionId, session: u32, packet_id: u16) -> Flow {
+        let Some(unreleased) = self.sessions[session as usize].unreleased.get_mut(packet_id) else {
+            return Flow::Continue;
+        };
+        let was_current = std::mem::replace(&mut unreleased.is_current, true);
+        let wait = unreleased.wait;
+        if let Some(Wait { origin: WaitOrigin::Publisher { connection, .. }, .. }) =
+            wait.and_then(|key| self.waits.get_mut(key as usize))
+        {
+            // It came on an earlier connection; this one is told when it is stored.
+            *connection = id;
+        }
+        let Some(connection) = self.connection(id) else { return Flow::End };
+        connection.inbound_inflight += !was_current as u32;
+        if wait.is_none() && connection.pending_acks.is_empty() {
+            self.write_publish_ack(id, QoS::ExactlyOnce, packet_id, ReasonCode::Success);
+        } else if !connection.pending_acks.iter().any(|ack| ack.packet_id == packet_id) {
+            let ack = PendingAck {
+                packet_id,
+                qos: QoS::ExactlyOnce,
+                reason: ReasonCode::Success,
+                is_kept: true,
+                wait,
+            };
+            connection.pending_acks.push_back(ack);
+        }
         Flow::Continue
     }
 

@@ -1,33 +1,17 @@
-//! The life of a connection and of its session: CONNECT, AUTH, takeover, DISCONNECT, the end of a connection and of a
-//! session, keep alive and session expiry.
+//! CONNECT: what is refused, where the client lives, takeover and the session that it gets, CONNACK.
 
 use protocol::{
-    Auth, ConnAck, Connect, Decoder, Disconnect, Packet, Properties, PropertyId, PropertyWriter, QoS,
-    ReasonCode, Role, Version,
+    ConnAck, Connect, Decoder, Properties, PropertyId, PropertyWriter, QoS, ReasonCode, Role, Version,
 };
 
-use crate::connection::{AliasesOut, AuthExchange, ConnectionId, Phase, pause};
-use crate::inflight::{Inflight, Resend};
+use crate::connection::{AliasesOut, ConnectionId, Phase};
+use crate::inflight::Inflight;
 use crate::metrics::{DropReason, EndReason};
-use crate::outputs::{AuthRequest, Move};
+use crate::outputs::Move;
 use crate::queue::Queue;
 use crate::session::{HashSeed, Session, UnreleasedIds, Will};
-use crate::shard::{Flow, MEMORY_REFUSE_PERCENT, Shard, TimerKey};
+use crate::shard::{Flow, MEMORY_REFUSE_PERCENT, Shard};
 use crate::{Authentication, Time};
-
-/// The authenticator's answer to an `AuthRequest`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuthVerdict {
-    /// `data` is the Authentication Data of CONNACK (or of AUTH 0x00).
-    Accept {
-        data: Option<Vec<u8>>,
-    },
-    /// The exchange goes on: AUTH 0x18 with this data.
-    Continue {
-        data: Vec<u8>,
-    },
-    Refuse(ReasonCode),
-}
 
 impl Shard {
     // ---- CONNECT ----
@@ -75,7 +59,7 @@ impl Shard {
     }
 
     /// What can be refused before anybody is asked.
-    fn check_connect(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
+    pub(crate) fn check_connect(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
         if self.is_draining {
             return Err(ReasonCode::ServerUnavailable);
         }
@@ -148,157 +132,14 @@ impl Shard {
         Flow::End
     }
 
-    // ---- authentication ----
-
-    fn ask(&mut self, id: ConnectionId, connect: &Connect<'_>, bytes: &[u8]) -> Flow {
-        let request = AuthRequest {
-            connection: id,
-            client_id: connect.client_id.to_owned(),
-            user_name: connect.user_name.map(str::to_owned),
-            password: connect.password.map(<[u8]>::to_vec),
-            method: connect.properties.str(PropertyId::AuthenticationMethod).map(str::to_owned),
-            data: connect.properties.bytes(PropertyId::AuthenticationData).map(<[u8]>::to_vec),
-            is_reauthentication: false,
-        };
-        let Some(connection) = self.connection(id) else { return Flow::End };
-        connection.phase = Phase::Authenticating;
-        connection.decoder = Decoder { version: Some(connect.version), ..connection.decoder };
-        connection.auth = Some(Box::new(AuthExchange {
-            method: request.method.clone(),
-            connect: bytes.to_vec(),
-            is_asked: true,
-            is_reauthentication: false,
-        }));
-        // An enhanced exchange has to read AUTH; anything else waits for the verdict.
-        if request.method.is_none() {
-            self.pause(id, pause::AUTHENTICATION);
-        }
-        self.outputs.auth_requests.push(request);
-        Flow::Continue
-    }
-
-    /// AUTH from the client: the next step of an exchange, or a re-authentication.
-    pub(crate) fn on_auth(&mut self, id: ConnectionId, auth: &Auth<'_>) -> Flow {
-        let Some(connection) = self.connection(id) else { return Flow::End };
-        let is_live = connection.phase == Phase::Live;
-        let expected =
-            if is_live && !connection.auth.as_ref().is_some_and(|exchange| exchange.is_reauthentication) {
-                ReasonCode::ReAuthenticate
-            } else {
-                ReasonCode::ContinueAuthentication
-            };
-        let method = auth.properties.str(PropertyId::AuthenticationMethod);
-        let session = connection.session;
-        let known = connection.auth.as_mut().filter(|exchange| {
-            exchange.method.is_some() && exchange.method.as_deref() == method && !exchange.is_asked
-        });
-        let Some(exchange) = known.filter(|_| auth.reason == expected) else {
-            return match is_live {
-                true => self.fail(id, EndReason::ProtocolError, ReasonCode::ProtocolError),
-                false => self.refuse_connect(id, ReasonCode::ProtocolError),
-            };
-        };
-        exchange.is_asked = true;
-        exchange.is_reauthentication = is_live;
-        let method = exchange.method.clone();
-        let (client_id, user_name) = match is_live {
-            true => {
-                let session = &self.sessions[session as usize];
-                (session.client_id.to_string(), session.user_name.as_deref().map(str::to_owned))
-            }
-            false => self.connect_identity(id),
-        };
-        self.outputs.auth_requests.push(AuthRequest {
-            connection: id,
-            client_id,
-            user_name,
-            password: None,
-            method,
-            data: auth.properties.bytes(PropertyId::AuthenticationData).map(<[u8]>::to_vec),
-            is_reauthentication: is_live,
-        });
-        Flow::Continue
-    }
-
-    fn connect_identity(&mut self, id: ConnectionId) -> (String, Option<String>) {
-        let Some(exchange) = self.connection(id).and_then(|connection| connection.auth.as_ref()) else {
-            return Default::default();
-        };
-        match connect_decoder(&exchange.connect).next_packet(&exchange.connect) {
-            Ok(Some((Packet::Connect(connect), _))) => {
-                (connect.client_id.to_owned(), connect.user_name.map(str::to_owned))
-            }
-            _ => Default::default(),
-        }
-    }
-
-    /// The authenticator's answer. Late answers for a connection that is gone are ignored.
-    pub fn on_auth_verdict(&mut self, id: ConnectionId, verdict: AuthVerdict) {
-        let Some(connection) = self.connection(id) else { return };
-        let Some(exchange) = connection.auth.as_mut().filter(|exchange| exchange.is_asked) else { return };
-        exchange.is_asked = false;
-        let is_reauthentication = std::mem::take(&mut exchange.is_reauthentication);
-        let method = exchange.method.clone();
-        match verdict {
-            AuthVerdict::Continue { data } => {
-                connection.auth.as_mut().expect("just seen").is_reauthentication = is_reauthentication;
-                self.write_auth(id, ReasonCode::ContinueAuthentication, method.as_deref(), Some(&data));
-            }
-            AuthVerdict::Accept { data } if is_reauthentication => {
-                self.write_auth(id, ReasonCode::Success, method.as_deref(), data.as_deref());
-            }
-            AuthVerdict::Accept { data } => {
-                let bytes = std::mem::take(&mut exchange.connect);
-                if let Ok(Some((Packet::Connect(connect), _))) = connect_decoder(&bytes).next_packet(&bytes) {
-                    // Another client may have taken the last room in the meantime.
-                    match self.check_connect(&connect) {
-                        Ok(()) => drop(self.accept(id, &connect, data.as_deref())),
-                        Err(reason) => drop(self.refuse_connect(id, reason)),
-                    }
-                }
-                self.unpause(id, pause::AUTHENTICATION);
-            }
-            AuthVerdict::Refuse(reason) if is_reauthentication => {
-                self.fail(id, EndReason::NotAuthorized, reason);
-            }
-            AuthVerdict::Refuse(reason) => {
-                self.refuse_connect(id, reason);
-            }
-        }
-    }
-
-    fn write_auth(
-        &mut self,
-        id: ConnectionId,
-        reason: ReasonCode,
-        method: Option<&str>,
-        data: Option<&[u8]>,
-    ) {
-        let mut properties = Vec::new();
-        let mut writer = PropertyWriter::new(&mut properties);
-        if let Some(method) = method {
-            writer.str(PropertyId::AuthenticationMethod, method);
-        }
-        if let Some(data) = data {
-            writer.bytes(PropertyId::AuthenticationData, data);
-        }
-        let auth = Auth { reason, properties: Properties::from_wire(&properties) };
-        let Some(connection) = self.connection(id) else { return };
-        if auth.encoded_len(Version::V5) > connection.packet_size_max as usize {
-            // It may not be sent [MQTT-3.1.2-24], and without it the exchange cannot go on.
-            match connection.phase {
-                Phase::Live => self.fail(id, EndReason::PacketTooLarge, ReasonCode::PacketTooLarge),
-                _ => self.refuse_connect(id, ReasonCode::PacketTooLarge),
-            };
-            return;
-        }
-        self.metrics.packets_sent[15] += 1;
-        self.write(id, |version, out| auth.encode(version, out));
-    }
-
     // ---- accepted ----
 
-    fn accept(&mut self, id: ConnectionId, connect: &Connect<'_>, auth_data: Option<&[u8]>) -> Flow {
+    pub(crate) fn accept(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        auth_data: Option<&[u8]>,
+    ) -> Flow {
         let is_assigned = connect.client_id.is_empty();
         let assigned;
         let client_id = if is_assigned {
@@ -318,7 +159,7 @@ impl Shard {
         self.outputs.established.push(id);
         if session_present {
             self.metrics.session_resumes += 1;
-            self.resume_session(id, session_index);
+            self.resume_session(session_index);
         }
         Flow::Continue
     }
@@ -442,14 +283,6 @@ impl Shard {
         self.count_persistent(was_persistent, expiry_ms > 0);
     }
 
-    fn count_persistent(&mut self, was: bool, is: bool) {
-        match (was, is) {
-            (false, true) => self.metrics.sessions_persistent += 1,
-            (true, false) => self.metrics.sessions_persistent -= 1,
-            _ => {}
-        }
-    }
-
     fn make_live(&mut self, id: ConnectionId, session: u32, connect: &Connect<'_>) {
         let limits = &self.config.limits;
         let keep_alive_s = match (connect.keep_alive, limits.keep_alive_max_s) {
@@ -562,234 +395,11 @@ impl Shard {
     }
 
     /// Repeats what was in flight, in its order, then goes on with what waits.
-    fn resume_session(&mut self, id: ConnectionId, session: u32) {
+    fn resume_session(&mut self, session: u32) {
         for group in self.sessions[session as usize].groups.clone() {
             self.groups.mark(group);
         }
-        let _ = id;
         self.pull(session);
-    }
-
-    // ---- ends ----
-
-    pub(crate) fn on_disconnect(&mut self, id: ConnectionId, disconnect: &Disconnect<'_>) -> Flow {
-        let Some(session) = self.session_of(id) else { return Flow::End };
-        let limits_max = self.config.limits.session_expiry_max_s;
-        if let Some(expiry_s) = disconnect.properties.u32(PropertyId::SessionExpiryInterval) {
-            let was_persistent = self.sessions[session as usize].is_persistent();
-            if !was_persistent && expiry_s > 0 {
-                return self.fail(id, EndReason::ProtocolError, ReasonCode::ProtocolError);
-            }
-            self.sessions[session as usize].expiry_ms = expiry_s.min(limits_max) as u64 * 1000;
-            self.count_persistent(was_persistent, self.sessions[session as usize].is_persistent());
-        }
-        if disconnect.reason == ReasonCode::Success {
-            self.sessions[session as usize].will = None;
-        }
-        self.end_connection(id, EndReason::ClientDisconnect, None);
-        Flow::End
-    }
-
-    /// The session of a live connection.
-    #[inline]
-    pub(crate) fn session_of(&mut self, id: ConnectionId) -> Option<u32> {
-        self.connection(id)
-            .filter(|connection| connection.phase == Phase::Live)
-            .map(|connection| connection.session)
-    }
-
-    /// Ends a connection: v5 is told the code, the last bytes go to `outputs.closing`, the session lives on or ends,
-    /// the will is published or waits. The slot is free after this.
-    pub(crate) fn end_connection(&mut self, id: ConnectionId, end: EndReason, code: Option<ReasonCode>) {
-        let Some(connection) = self.connection(id) else { return };
-        let is_live = connection.phase == Phase::Live;
-        if let (true, Some(reason), Version::V5) = (is_live, code, connection.version) {
-            let disconnect = Disconnect { reason, properties: Properties::EMPTY };
-            if disconnect.encoded_len(Version::V5) <= connection.packet_size_max as usize {
-                // Bytes of a stalled client are not worth waiting for.
-                if matches!(end, EndReason::Takeover | EndReason::SlowConsumer) && connection.output_out > 0 {
-                    let dropped = connection.output.len() as u64;
-                    connection.output.clear();
-                    self.output_bytes -= dropped;
-                }
-                self.metrics.packets_sent[14] += 1;
-                self.write(id, |version, out| disconnect.encode(version, out));
-            }
-        }
-        let Some(mut connection) = self.remove_connection(id) else { return };
-        let output = std::mem::take(&mut connection.output);
-        self.metrics.bytes_sent += output.len() as u64;
-        self.outputs.closing.push((id, output));
-        if !is_live {
-            self.metrics.connect_rejected[end as usize] += 1;
-            return;
-        }
-        self.metrics.disconnects[end as usize] += 1;
-        *self.metrics.connections_of(connection.listener, version_index(connection.version)) -= 1;
-        self.detach_session(connection.session);
-    }
-
-    /// The connection of the session is gone.
-    fn detach_session(&mut self, index: u32) {
-        let now = self.now;
-        let session = &mut self.sessions[index as usize];
-        session.connection = None;
-        session.expires_at = now.saturating_add(session.expiry_ms);
-        for replay in session.replays.drain(..) {
-            self.replays.remove(&replay.number());
-        }
-        for group in session.groups.clone() {
-            self.groups.mark(group);
-        }
-        let session = &mut self.sessions[index as usize];
-        let delay_ms = session.will.as_ref().map(|will| will.delay_ms.min(session.expiry_ms));
-        if delay_ms == Some(0) {
-            self.publish_will(index);
-        } else if let Some(delay_ms) = delay_ms {
-            session.will_at = Some(now + delay_ms);
-        }
-        let session = &mut self.sessions[index as usize];
-        if !session.is_persistent() {
-            self.end_session(index, DropReason::SessionEnded);
-            return;
-        }
-        let at = session.will_at.unwrap_or(Time::MAX).min(session.expires_at);
-        self.timers.set(at, TimerKey::Session(index, self.session_epochs[index as usize]));
-    }
-
-    /// Ends a session for good: the will that still waits is published, shared messages go to other members, the rest
-    /// is dropped and counted.
-    pub(crate) fn end_session(&mut self, index: u32, reason: DropReason) {
-        if self.sessions[index as usize].will.is_some() {
-            self.publish_will(index);
-        }
-        let filters: Vec<Box<str>> = self.sessions[index as usize].subscriptions.keys().cloned().collect();
-        for filter in filters {
-            self.remove_subscription(index, &filter);
-        }
-        let mut session = self.sessions.remove(index as usize);
-        self.sessions_by_client_id.remove(&session.client_id);
-        self.session_epochs[index as usize] = self.session_epochs[index as usize].wrapping_add(1);
-        self.metrics.sessions -= 1;
-        self.count_persistent(session.is_persistent(), false);
-        for replay in session.replays.drain(..) {
-            self.replays.remove(&replay.number());
-        }
-        let mut returned = Vec::new();
-        self.metrics.inflight_out -= session.inflight.len() as u64;
-        for (phase, outgoing) in session.inflight.drain() {
-            let Some(outgoing) = outgoing else { continue };
-            self.give_back_or_release(phase, outgoing, &mut returned);
-        }
-        while let Some((outgoing, len)) = session.queue.pop_front() {
-            self.metrics.queue_messages -= 1;
-            self.metrics.queue_bytes -= len as u64;
-            self.metrics.dropped(outgoing.qos, reason);
-            self.messages.release(outgoing.message);
-        }
-        self.redistribute(returned);
-    }
-
-    // ---- timers ----
-
-    pub(crate) fn on_connection_timer(&mut self, id: ConnectionId) {
-        let now = self.now;
-        let limits = self.config.limits.clone();
-        let Some(connection) = self.connection(id) else { return };
-        if connection.timer_at > now {
-            // Another one has taken its place.
-            return;
-        }
-        connection.timer_at = Time::MAX;
-        if connection.phase != Phase::Live {
-            let deadline = connection.accepted_at + limits.connect_timeout_ms;
-            match deadline <= now {
-                true => self.end_connection(id, EndReason::ConnectTimeout, None),
-                false => self.set_connection_timer(id, deadline),
-            }
-            return;
-        }
-        let stall_deadline = connection.output_at + limits.slow_consumer_timeout_ms;
-        let is_stalled = connection.output_out > 0 && stall_deadline <= now;
-        if is_stalled {
-            self.end_connection(id, EndReason::SlowConsumer, Some(ReasonCode::QuotaExceeded));
-            return;
-        }
-        let mut next = Time::MAX;
-        if connection.is_stall_timer_set {
-            connection.is_stall_timer_set = connection.output_pending() > 0;
-            if connection.is_stall_timer_set {
-                next = stall_deadline.max(now + 1000);
-            }
-        }
-        if connection.keep_alive_ms > 0 {
-            let deadline = connection.packet_at + connection.keep_alive_ms;
-            // A long packet that arrives at a decent rate is a sign of life; so is our own refusal to read. What counted
-            // once does not count again.
-            let wanted = connection.keep_alive_ms / 1000 * limits.packet_rate_min as u64;
-            let input_len = connection.input.len();
-            let is_arriving = (input_len as u64).saturating_sub(connection.arrived as u64) >= wanted;
-            if deadline > now {
-                next = next.min(deadline);
-            } else if connection.paused != 0 || is_arriving {
-                connection.packet_at = now;
-                connection.arrived = input_len as u32;
-                next = next.min(now + connection.keep_alive_ms);
-            } else {
-                self.end_connection(id, EndReason::KeepAliveTimeout, Some(ReasonCode::KeepAliveTimeout));
-                return;
-            }
-        }
-        let Some(at) = self.on_shortage_timer(id) else { return };
-        next = next.min(at);
-        if next < Time::MAX {
-            self.set_connection_timer(id, next);
-        }
-    }
-
-    /// Looks at the connection at that time at the latest.
-    pub(crate) fn set_connection_timer(&mut self, id: ConnectionId, at: Time) {
-        let Some(connection) = self.connection(id) else { return };
-        if at < connection.timer_at {
-            connection.timer_at = at;
-            self.timers.set(at, TimerKey::Connection(id));
-        }
-    }
-
-    pub(crate) fn is_session(&self, index: u32, epoch: u32) -> bool {
-        self.sessions.contains(index as usize) && self.session_epochs[index as usize] == epoch
-    }
-
-    pub(crate) fn on_session_timer(&mut self, index: u32, epoch: u32) {
-        if !self.is_session(index, epoch) || self.sessions[index as usize].connection.is_some() {
-            return;
-        }
-        let now = self.now;
-        if self.sessions[index as usize].expires_at <= now {
-            self.metrics.sessions_expired += 1;
-            self.end_session(index, DropReason::SessionEnded);
-            return;
-        }
-        if self.sessions[index as usize].will_at.is_some_and(|at| at <= now) {
-            self.publish_will(index);
-        }
-        let session = &self.sessions[index as usize];
-        let at = session.will_at.unwrap_or(Time::MAX).min(session.expires_at);
-        self.timers.set(at, TimerKey::Session(index, epoch));
-    }
-
-    /// Ends a client's connection and session on behalf of an administrator.
-    pub(crate) fn kick(&mut self, client_id: &str) {
-        let Some(&index) = self.sessions_by_client_id.get(client_id) else { return };
-        let was_persistent = self.sessions[index as usize].is_persistent();
-        self.sessions[index as usize].expiry_ms = 0;
-        self.count_persistent(was_persistent, false);
-        match self.sessions[index as usize].connection {
-            Some(id) => {
-                self.end_connection(id, EndReason::Administrative, Some(ReasonCode::AdministrativeAction))
-            }
-            None => self.end_session(index, DropReason::SessionEnded),
-        }
     }
 
     /// New access rules: they hold for what clients do from now on.
@@ -798,21 +408,6 @@ impl Shard {
         for session in self.sessions.values_mut() {
             session.access = self.access.resolve(&session.client_id, session.user_name.as_deref());
         }
-    }
-
-    /// Sends again what was in flight, as far as the window allows. True when all is sent.
-    pub(crate) fn resend(&mut self, session: u32, id: ConnectionId) -> bool {
-        while self.sessions[session as usize].inflight.is_resending() {
-            let Some(resend) = self.sessions[session as usize].inflight.next_resend() else { return false };
-            match resend {
-                Resend::Release(packet_id) => self.write_pubrel(id, packet_id, ReasonCode::Success),
-                Resend::Publish { packet_id, value, .. } => {
-                    let outgoing = value.clone();
-                    self.write_again(session, id, packet_id, &outgoing);
-                }
-            }
-        }
-        true
     }
 }
 
@@ -825,15 +420,10 @@ impl Will {
     }
 }
 
-fn version_index(version: Version) -> usize {
+pub(crate) fn version_index(version: Version) -> usize {
     match version {
         Version::V31 => 0,
         Version::V311 => 1,
         Version::V5 => 2,
     }
-}
-
-/// Reads a CONNECT that was accepted once already.
-fn connect_decoder(bytes: &[u8]) -> Decoder {
-    Decoder { role: Role::Server, version: None, packet_size_max: bytes.len() as u32 }
 }

@@ -13,16 +13,22 @@
 
 mod access;
 mod acknowledge;
+mod authenticate;
+mod backpressure;
 mod chunked;
 mod connect;
 mod connection;
+mod deadlines;
+mod ends;
 mod envelope;
 pub mod filter_index;
 mod inflight;
 mod limits;
 mod message;
 mod metrics;
+mod output;
 mod outputs;
+mod own_messages;
 /// The park protocol for its loom test; the runtime has it as its own module.
 #[cfg(feature = "loom-mesh")]
 #[path = "runtime/parking.rs"]
@@ -32,6 +38,7 @@ mod publish;
 mod queue;
 mod rate_limit;
 mod retained;
+mod retained_order;
 mod retained_replay;
 mod routes;
 #[cfg(feature = "runtime")]
@@ -47,7 +54,7 @@ mod timers;
 mod waiting;
 
 pub use access::{AccessPolicy, AccessRule};
-pub use connect::AuthVerdict;
+pub use authenticate::AuthVerdict;
 pub use connection::ConnectionId;
 pub use envelope::{Addressed, Batch, Envelope, MovedConnection, RetainedPage, RetainedQuery};
 pub use limits::{

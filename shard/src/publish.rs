@@ -4,17 +4,16 @@
 
 use protocol::{PropertyId, Publish, QoS, ReasonCode, Version};
 
-use crate::connection::{ConnectionId, Delivery, Frames, PendingAck, Shortage, pause};
+use crate::connection::{ConnectionId, Delivery, Frames, Shortage, pause};
 use crate::envelope::Batch;
 use crate::message::{Instructions, Message, MessageRef, NEVER, NO_MESSAGE};
 use crate::metrics::{DropReason, EndReason};
 use crate::queue::{Identifiers, Outgoing};
 use crate::rate_limit::Verdict;
-use crate::retained::RetainedMessage;
 use crate::shard::{Flow, MEMORY_FULL_PERCENT, MEMORY_PAUSE_PERCENT, Shard};
-use crate::storage::{Wait, WaitOrigin};
+use crate::storage::WaitOrigin;
 use crate::subscribers::Subscriber;
-use crate::{DeniedPublish3x, OverlapDelivery, ShardId, Time};
+use crate::{OverlapDelivery, ShardId, Time};
 
 /// A session that gets the message.
 #[derive(Clone, Copy, Debug)]
@@ -57,44 +56,10 @@ pub(crate) enum Refusal {
     TooLarge,
 }
 
-/// How long after the last message that went one way (by the owner of the topic, or directly) a client's messages to
-/// a topic keep to it; far above the time in a lane.
-const ORDERED_TOPIC_MS: Time = 5_000;
-/// Topics (of one client each) remembered for that; above, the oldest knowledge is dropped as a whole.
-const ORDERED_TOPICS_MAX: usize = 100_000;
 /// Message bytes for one shard in one turn from which publishers are stopped until the next.
 const TURN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The same for messages of whose publisher nothing can be asked: dropped and counted above.
 const DETACHED_TURN_BYTES_MAX: u64 = 64 * 1024 * 1024;
-
-/// Topics that a session's messages have lately gone to other shards for without the detour by the owner; a bit for
-/// many topics, so it may say yes in vain. Small, because every session has one.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct DirectTopics {
-    bits: u32,
-    /// Of the last message, in seconds.
-    at_s: u32,
-}
-
-impl DirectTopics {
-    #[inline]
-    fn note(&mut self, hash: u64, now: Time) {
-        if !self.is_young(now) {
-            self.bits = 0;
-        }
-        self.bits |= 1 << (hash & 31);
-        self.at_s = (now / 1000) as u32;
-    }
-
-    fn is_recent(&self, hash: u64, now: Time) -> bool {
-        self.is_young(now) && self.bits & 1 << (hash & 31) != 0
-    }
-
-    #[inline]
-    fn is_young(&self, now: Time) -> bool {
-        (now / 1000) as u32 - self.at_s <= (ORDERED_TOPIC_MS / 1000) as u32
-    }
-}
 
 impl Shard {
     /// A PUBLISH of a client.
@@ -264,85 +229,6 @@ impl Shard {
         Ok(())
     }
 
-    /// Acknowledges a refused message with its code; versions without codes get a plain acknowledgement, or the end.
-    fn refuse_publish(&mut self, id: ConnectionId, publish: &Publish<'_>, code: ReasonCode) -> Flow {
-        let closes_denied = self.config.denied_publish_3x == DeniedPublish3x::Close;
-        let Some(connection) = self.connection(id) else { return Flow::End };
-        if connection.version != Version::V5 && code == ReasonCode::NotAuthorized && closes_denied {
-            return self.fail(id, EndReason::NotAuthorized, code);
-        }
-        if publish.qos == QoS::AtMostOnce {
-            // Nothing to answer with, except where the standard asks for a DISCONNECT.
-            return match code {
-                ReasonCode::PayloadFormatInvalid => self.fail(id, EndReason::ProtocolError, code),
-                _ => Flow::Continue,
-            };
-        }
-        let session = connection.session;
-        self.acknowledge(id, session, publish, code, None)
-    }
-
-    /// PUBACK or PUBREC, now or when `wait` is over.
-    fn acknowledge(
-        &mut self,
-        id: ConnectionId,
-        session: u32,
-        publish: &Publish<'_>,
-        reason: ReasonCode,
-        wait: Option<u32>,
-    ) -> Flow {
-        if publish.qos == QoS::AtMostOnce {
-            return Flow::Continue;
-        }
-        let is_v5 = self.sessions[session as usize].version == Version::V5;
-        // 3.x cannot be told of a refusal: for it the exchange goes on as if it were none.
-        let is_kept = publish.qos == QoS::ExactlyOnce && !(is_v5 && reason.is_error());
-        if is_kept {
-            self.sessions[session as usize].unreleased.insert(publish.packet_id, wait);
-        }
-        let Some(connection) = self.connection(id) else { return Flow::End };
-        if is_kept || wait.is_some() {
-            connection.inbound_inflight += 1;
-        }
-        if wait.is_none() && connection.pending_acks.is_empty() {
-            self.write_publish_ack(id, publish.qos, publish.packet_id, reason);
-        } else {
-            let ack = PendingAck { packet_id: publish.packet_id, qos: publish.qos, reason, is_kept, wait };
-            connection.pending_acks.push_back(ack);
-        }
-        Flow::Continue
-    }
-
-    /// PUBREC for a QoS 2 message that is known already: it is not delivered again [MQTT-4.3.3-10].
-    fn acknowledge_again(&mut self, id: ConnectionId, session: u32, packet_id: u16) -> Flow {
-        let Some(unreleased) = self.sessions[session as usize].unreleased.get_mut(packet_id) else {
-            return Flow::Continue;
-        };
-        let was_current = std::mem::replace(&mut unreleased.is_current, true);
-        let wait = unreleased.wait;
-        if let Some(Wait { origin: WaitOrigin::Publisher { connection, .. }, .. }) =
-            wait.and_then(|key| self.waits.get_mut(key as usize))
-        {
-            // It came on an earlier connection; this one is told when it is stored.
-            *connection = id;
-        }
-        let Some(connection) = self.connection(id) else { return Flow::End };
-        connection.inbound_inflight += !was_current as u32;
-        if wait.is_none() && connection.pending_acks.is_empty() {
-            self.write_publish_ack(id, QoS::ExactlyOnce, packet_id, ReasonCode::Success);
-        } else if !connection.pending_acks.iter().any(|ack| ack.packet_id == packet_id) {
-            let ack = PendingAck {
-                packet_id,
-                qos: QoS::ExactlyOnce,
-                reason: ReasonCode::Success,
-                is_kept: true,
-                wait,
-            };
-            connection.pending_acks.push_back(ack);
-        }
-        Flow::Continue
-    }
-
     // ---- routing ----
 
     /// Chooses where the message goes and takes it there.
@@ -395,52 +281,6 @@ impl Shard {
             self.metrics.dropped(message.qos, DropReason::NoSubscriber);
         }
         Routed::Done { is_matched, is_refused }
-    }
-
-    /// The shard that orders this message, if it is another one: messages with RETAIN go by the owner of their topic,
-    /// so that all subscribers see the same last one, and what the same client publishes to that topic soon after
-    /// follows them on the same way, so that it does not overtake. For the same reason a message with RETAIN does not
-    /// take that way when the client's messages to the topic have lately gone to other shards directly.
-    fn ordering_owner(&mut self, message: &Message<'_>, hash: u64, origin: Origin) -> Option<ShardId> {
-        let (Origin::Publisher(session) | Origin::Detached(session)) = origin else { return None };
-        if !message.retain && self.ordered_topics.is_empty() {
-            return None;
-        }
-        let owner = self.placement.retained_owner(hash);
-        if owner == self.id {
-            return None;
-        }
-        let key = hash ^ message.publisher.rotate_left(17);
-        let since = self.ordered_topics.get(&key).copied();
-        let is_ordered = since.is_some_and(|since| self.now - since <= ORDERED_TOPIC_MS);
-        if !is_ordered {
-            if since.is_some() {
-                self.ordered_topics.remove(&key);
-            }
-            if !message.retain || self.sessions[session as usize].direct.is_recent(hash, self.now) {
-                return None;
-            }
-        }
-        if self.ordered_topics.len() >= ORDERED_TOPICS_MAX {
-            self.ordered_topics.clear();
-        }
-        self.ordered_topics.insert(key, self.now);
-        Some(owner)
-    }
-
-    fn route_by_owner(
-        &mut self,
-        owner: ShardId,
-        message: &Message<'_>,
-        can_wait: bool,
-        wait: Option<u32>,
-    ) -> Routed {
-        if can_wait && self.is_congested(owner) {
-            return Routed::Congested;
-        }
-        let instructions = Instructions { store: message.retain, route: true, ..Default::default() };
-        self.forward(owner, message, instructions, wait);
-        Routed::Done { is_matched: true, is_refused: false }
     }
 
     #[inline]
@@ -504,39 +344,6 @@ impl Shard {
             self.close_wait(wait);
         }
         self.outputs.emptied.push((from, batch.bytes));
-    }
-
-    /// Stores or clears the retained message of an owned topic; false if there is no room.
-    fn store_retained(&mut self, message: &Message<'_>) -> bool {
-        if message.payload.is_empty() {
-            self.retained.remove(message.topic);
-            return true;
-        }
-        if message.is_fleeting {
-            return true;
-        }
-        let limits = &self.config.limits;
-        let len = message.payload.len() + message.properties.len();
-        let would_exceed = self.retained.would_exceed(
-            limits.retained_count_max,
-            limits.retained_bytes_max,
-            message.topic,
-            len,
-        );
-        let is_system = message.publisher == 0 && message.topic.starts_with("$SYS/");
-        if would_exceed && !is_system {
-            self.metrics.dropped(message.qos, DropReason::RetainedFull);
-            return false;
-        }
-        let entry = RetainedMessage {
-            qos: message.qos,
-            publisher: message.publisher,
-            expires_at: (message.expires_at != NEVER).then_some(message.expires_at),
-            properties: message.properties.into(),
-            payload: message.payload.into(),
-        };
-        self.retained.store(message.topic, entry);
-        true
     }
 
     // ---- local delivery ----
@@ -720,52 +527,6 @@ impl Shard {
             self.outputs.dirty.push(id);
         }
         Ok(())
-    }
-
-    // ---- the server's own messages ----
-
-    /// Publishes the will of a session and forgets it.
-    pub(crate) fn publish_will(&mut self, session: u32) {
-        let state = &mut self.sessions[session as usize];
-        state.will_at = None;
-        let Some(will) = state.will.take() else { return };
-        let message = Message {
-            topic: &will.topic,
-            payload: &will.payload,
-            properties: &will.properties,
-            qos: will.qos,
-            retain: will.retain,
-            publisher: state.client_key,
-            expires_at: will.expiry_s.map_or(NEVER, |s| self.now + s as Time * 1000),
-            is_fleeting: will.expiry_s == Some(0),
-        };
-        // The right is looked at again: rules may have changed since CONNECT.
-        if !state.access.may_publish(message.topic) {
-            self.metrics.dropped(message.qos, DropReason::AccessDenied);
-            return;
-        }
-        self.metrics.wills_published += 1;
-        self.route(&message, Origin::Detached(session), None);
-    }
-
-    /// Publishes a retained `$SYS` message.
-    pub(crate) fn publish_system(&mut self, topic: &str, payload: &[u8]) {
-        let message = Message {
-            topic,
-            payload,
-            properties: &[],
-            qos: QoS::AtMostOnce,
-            retain: true,
-            publisher: 0,
-            expires_at: NEVER,
-            is_fleeting: false,
-        };
-        self.store_retained(&message);
-        let hash = self.hasher.hash(topic);
-        self.deliver(&message, hash, None, &mut false);
-        for shard in self.routes.interested(topic, hash).iter() {
-            self.forward(shard, &message, Instructions::default(), None);
-        }
     }
 }
 

@@ -6,9 +6,9 @@ use protocol::{QoS, SubscriptionOptions, Version};
 
 use crate::access::ClientAccess;
 use crate::inflight::Inflight;
-use crate::publish::DirectTopics;
 use crate::queue::{Outgoing, Queue};
 use crate::rate_limit::RateBucket;
+use crate::retained_order::DirectTopics;
 use crate::retained_replay::Replay;
 use crate::{ConnectionId, Time};
 

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use protocol::{DecodeError, DecodeErrorKind, Packet, ReasonCode, Version};
+use protocol::{DecodeError, DecodeErrorKind, Packet, ReasonCode};
 use slab::Slab;
 
 use crate::access::AccessPolicy;
 use crate::chunked::{ChunkedSlab, ChunkedVec};
-use crate::connection::{Connection, ConnectionId, Frames, Phase, pause};
+use crate::connection::{Connection, ConnectionId, Frames, Phase};
 use crate::envelope::{Batch, Envelope, MovedConnection};
 use crate::filter_index::{FilterIndex, TopicHasher};
 use crate::message::MessageStore;
@@ -58,12 +58,9 @@ const RETAINED_EXPIRY_EVERY_MS: Time = 1000;
 /// Memory in use (percent of the budget) from which publishers are not read, below which they go on again, from which
 /// new clients are refused, and from which no PUBLISH is taken (`shortage.rs`).
 pub(crate) const MEMORY_PAUSE_PERCENT: u64 = 85;
-const MEMORY_RESUME_PERCENT: u64 = 80;
+pub(crate) const MEMORY_RESUME_PERCENT: u64 = 80;
 pub(crate) const MEMORY_REFUSE_PERCENT: u64 = 92;
 pub(crate) const MEMORY_FULL_PERCENT: u64 = 100;
-/// Buffers kept for later, and the largest capacity among them.
-const SPARE_BUFFERS_MAX: usize = 256;
-const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// What a shard holds for clients (`Shard::held`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,7 +127,7 @@ pub struct Shard {
     pub(crate) stored_waits: VecDeque<(u64, u32)>,
     pub(crate) appended: u64,
     pub(crate) receipts: Vec<Vec<u32>>,
-    /// Clients and topics published with RETAIN from here lately: their messages go by the owner (`publish.rs`).
+    /// Clients and topics published with RETAIN from here lately: their messages go by the owner (`retained_order.rs`).
     pub(crate) ordered_topics: hashbrown::HashMap<u64, Time, ahash::RandomState>,
     /// Retained replays that wait for a page of another shard: replay number -> session.
     pub(crate) replays: hashbrown::HashMap<u64, u32, ahash::RandomState>,
@@ -139,8 +136,8 @@ pub struct Shard {
     pub(crate) replays_due: VecDeque<(u32, u32)>,
     pub(crate) assigned_ids: u64,
     /// Connections that are not read, in the order in which they were stopped.
-    paused: BTreeMap<u64, ConnectionId>,
-    pause_number: u64,
+    pub(crate) paused: BTreeMap<u64, ConnectionId>,
+    pub(crate) pause_number: u64,
     pub(crate) output_bytes: u64,
     pub(crate) is_draining: bool,
     pub(crate) spare_buffers: Vec<Vec<u8>>,
@@ -381,6 +378,14 @@ impl Shard {
         Some(self.open_connection(listener, peer, self.now))
     }
 
+    /// The session of a live connection.
+    #[inline]
+    pub(crate) fn session_of(&mut self, id: ConnectionId) -> Option<u32> {
+        self.connection(id)
+            .filter(|connection| connection.phase == Phase::Live)
+            .map(|connection| connection.session)
+    }
+
     /// The peer closed or the socket failed.
     pub fn on_closed(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connection(id) {
@@ -394,78 +399,6 @@ impl Shard {
             // The socket is gone: there is nothing left to write.
             self.outputs.closing.retain(|(closing, _)| *closing != id);
         }
-    }
-
-    /// Bytes to write now: None when there are none or the last buffer is still being written.
-    pub fn take_output(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
-        let now = self.now;
-        let connection = self.connection(id)?;
-        connection.is_dirty = false;
-        if connection.output.is_empty() || connection.output_out > 0 {
-            return None;
-        }
-        let buffer = std::mem::take(&mut connection.output);
-        connection.output_out = buffer.len() as u32;
-        connection.output_at = now;
-        self.metrics.bytes_sent += buffer.len() as u64;
-        Some(buffer)
-    }
-
-    /// The buffer of `take_output` was written.
-    pub fn on_sent(&mut self, id: ConnectionId) {
-        let now = self.now;
-        let Some(connection) = self.connection(id) else { return };
-        let written = std::mem::take(&mut connection.output_out);
-        connection.output_at = now;
-        // What was appended meanwhile was announced when it could not be taken: it is announced again.
-        connection.is_dirty = false;
-        let session = connection.session;
-        let (is_live, has_output) = (connection.phase == Phase::Live, !connection.output.is_empty());
-        self.output_bytes -= written as u64;
-        if has_output {
-            self.mark_dirty(id);
-        }
-        if is_live {
-            self.pull(session);
-        }
-    }
-
-    /// A written buffer, or an emptied batch that came home, for later use.
-    pub fn recycle_buffer(&mut self, mut buffer: Vec<u8>) {
-        if self.spare_buffers.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
-            buffer.clear();
-            self.spare_buffers.push(buffer);
-        }
-    }
-
-    pub(crate) fn spare_buffer(&mut self) -> Vec<u8> {
-        self.spare_buffers.pop().unwrap_or_default()
-    }
-
-    #[inline]
-    pub(crate) fn mark_dirty(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connection(id)
-            && !connection.is_dirty
-        {
-            connection.is_dirty = true;
-            self.outputs.dirty.push(id);
-        }
-    }
-
-    /// Lets `encode` append to the connection's output and accounts for it.
-    pub(crate) fn write(&mut self, id: ConnectionId, encode: impl FnOnce(Version, &mut Vec<u8>)) {
-        if self.connection(id).is_some_and(|connection| connection.output.capacity() == 0) {
-            let buffer = self.spare_buffer();
-            if let Some(connection) = self.connection(id) {
-                connection.output = buffer;
-            }
-        }
-        let Some(connection) = self.connection(id) else { return };
-        let before = connection.output.len();
-        encode(connection.version, &mut connection.output);
-        let added = connection.output.len() - before;
-        self.output_bytes += added as u64;
-        self.mark_dirty(id);
     }
 
     // ---- input ----
@@ -590,84 +523,6 @@ impl Shard {
     pub(crate) fn fail(&mut self, id: ConnectionId, end: EndReason, code: ReasonCode) -> Flow {
         self.end_connection(id, end, Some(code));
         Flow::End
-    }
-
-    // ---- backpressure ----
-
-    /// Stops serving the connection for the reason (`pause` bits); the runtime stops reading it.
-    pub(crate) fn pause(&mut self, id: ConnectionId, reason: u8) -> Flow {
-        let number = self.pause_number;
-        if let Some(connection) = self.connection(id) {
-            if connection.paused == 0 {
-                connection.paused = reason;
-                connection.pause_number = number;
-                self.pause_number += 1;
-                self.paused.insert(number, id);
-                self.outputs.reading.push((id, false));
-                self.metrics.backpressure_events += 1;
-            } else {
-                connection.paused |= reason;
-            }
-        }
-        Flow::Pause
-    }
-
-    /// Takes the reason back; the connection goes on when none is left.
-    pub(crate) fn unpause(&mut self, id: ConnectionId, reason: u8) {
-        let now = self.now;
-        let Some(connection) = self.connection(id) else { return };
-        if connection.paused == 0 {
-            return;
-        }
-        connection.paused &= !reason;
-        if connection.paused == 0 {
-            // The silence was ours.
-            connection.packet_at = now;
-            let number = connection.pause_number;
-            self.paused.remove(&number);
-            self.outputs.reading.push((id, true));
-            self.on_bytes(id, &[]);
-        }
-    }
-
-    /// `pause` bits whose cause is over.
-    fn freed_pauses(&self) -> u8 {
-        let lane = if self.full_lanes == 0 { pause::LANE } else { 0 };
-        let memory = if self.memory_percent() < MEMORY_RESUME_PERCENT { pause::MEMORY } else { 0 };
-        lane | memory
-    }
-
-    /// Publishers go on when the lanes have room again or memory is back below 80 %.
-    fn resume_paused(&mut self) {
-        if self.paused.is_empty() {
-            return;
-        }
-        let freed = self.freed_pauses();
-        if freed == 0 {
-            return;
-        }
-        let paused: Vec<ConnectionId> = self.paused.values().copied().collect();
-        for id in paused {
-            if self.connection(id).is_some_and(|connection| connection.paused & freed != 0) {
-                self.unpause(id, freed);
-            }
-        }
-    }
-
-    /// The runtime's word on the lane to a shard: it refused an envelope, or has room again.
-    pub fn set_lane_full(&mut self, to: ShardId, is_full: bool) {
-        let flag = &mut self.is_lane_full[to as usize];
-        if *flag == is_full {
-            return;
-        }
-        *flag = is_full;
-        if is_full {
-            self.full_lanes += 1;
-            self.metrics.lane_full += 1;
-        } else {
-            self.full_lanes -= 1;
-            self.drain_waiting_groups();
-        }
     }
 
     // ---- other shards ----

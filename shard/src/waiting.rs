@@ -1,10 +1,11 @@
 //! Deliveries that wait for their session: into its queue when they cannot be sent (`keep_for_later`), out of it when an
 //! acknowledgement or a written buffer makes room (`pull`).
 
-use protocol::QoS;
+use protocol::{QoS, ReasonCode};
 
 use crate::QueuePolicy;
 use crate::connection::{ConnectionId, Delivery, Frames};
+use crate::inflight::Resend;
 use crate::message::{Message, MessageRef, NO_MESSAGE};
 use crate::metrics::DropReason;
 use crate::publish::{Copy, Refusal};
@@ -195,5 +196,20 @@ impl Shard {
             self.metrics.dropped(outgoing.qos, DropReason::TooLarge);
             self.complete_unsent(session, packet_id, outgoing.qos);
         }
+    }
+
+    /// Sends again what was in flight, as far as the window allows. True when all is sent.
+    pub(crate) fn resend(&mut self, session: u32, id: ConnectionId) -> bool {
+        while self.sessions[session as usize].inflight.is_resending() {
+            let Some(resend) = self.sessions[session as usize].inflight.next_resend() else { return false };
+            match resend {
+                Resend::Release(packet_id) => self.write_pubrel(id, packet_id, ReasonCode::Success),
+                Resend::Publish { packet_id, value, .. } => {
+                    let outgoing = value.clone();
+                    self.write_again(session, id, packet_id, &outgoing);
+                }
+            }
+        }
+        true
     }
 }

@@ -28,28 +28,28 @@ faults! {
         "!self.has_pending_page() && !self.queue.has_qos0()" => "!self.has_pending_page()";
     "no-dedup", "a repeated QoS 2 PUBLISH is delivered again", "publish.rs",
         "&& self.sessions[session as usize].unreleased.contains(publish.packet_id);" => "&& false;";
-    "dedup-3x", "a silent refusal of 3.x is forgotten at QoS 2", "publish.rs",
+    "dedup-3x", "a silent refusal of 3.x is forgotten at QoS 2", "acknowledge.rs",
         "!(is_v5 && reason.is_error())" => "!reason.is_error()";
     "keep-unreleased", "PUBREL does not release the packet id", "acknowledge.rs",
         "let known = self.sessions[session as usize].unreleased.remove(ack.packet_id);" =>
         "let known = self.sessions[session as usize].unreleased.get_mut(ack.packet_id).copied();";
-    "owner-direct", "RETAIN overtakes what went directly", "publish.rs",
+    "owner-direct", "RETAIN overtakes what went directly", "retained_order.rs",
         "if !message.retain || self.sessions[session as usize].direct.is_recent(hash, self.now) {" =>
         "if !message.retain {";
-    "owner-shared", "one client's RETAIN redirects another's messages", "publish.rs",
+    "owner-shared", "one client's RETAIN redirects another's messages", "retained_order.rs",
         "let key = hash ^ message.publisher.rotate_left(17);" => "let key = hash;";
-    "no-clear", "an empty payload does not clear the retained message", "publish.rs",
+    "no-clear", "an empty payload does not clear the retained message", "retained_order.rs",
         "            self.retained.remove(message.topic);\n            return true;" => "            return true;";
     "late-expiry", "an expired message is sent from the queue", "waiting.rs",
         "let result = match message.is_expired(self.now) {" => "let result = match false {";
     "no-window", "Receive Maximum of the client is ignored", "publish.rs",
         "|| (is_reliable && !session.inflight.has_room()) {" => "{";
-    "ack-order", "an acknowledgement passes one that waits", "publish.rs",
+    "ack-order", "an acknowledgement passes one that waits", "acknowledge.rs",
         "        if wait.is_none() && connection.pending_acks.is_empty() {\n            self.write_publish_ack(id, publish.qos" =>
         "        if wait.is_none() {\n            self.write_publish_ack(id, publish.qos";
     "ack-early", "the acknowledgement does not wait for this shard's storage", "storage.rs",
         "        self.waits[key as usize].outstanding += 1;\n        self.stored_waits" => "        self.stored_waits";
-    "ack-again-early", "a repeated PUBLISH is acknowledged before it is stored", "publish.rs",
+    "ack-again-early", "a repeated PUBLISH is acknowledged before it is stored", "acknowledge.rs",
         "        let wait = unreleased.wait;\n" => "        let wait: Option<u32> = None;\n";
     "qos-up", "a delivery at the QoS of the publication", "publish.rs",
         "qos: message.qos.min(subscriber.qos)," => "qos: message.qos,";
@@ -67,9 +67,9 @@ faults! {
         "            self.end_connection(first, EndReason::Takeover, Some(ReasonCode::SessionTakenOver));\n" => "            let _ = first;\n";
     "resume-expired", "an expired session is resumed", "connect.rs",
         "let is_over = session.expires_at <= self.now;" => "let is_over = false;";
-    "will-late", "the will waits twice its delay", "connect.rs",
+    "will-late", "the will waits twice its delay", "ends.rs",
         "session.will_at = Some(now + delay_ms);" => "session.will_at = Some(now + 2 * delay_ms);";
-    "will-after-goodbye", "the will is published after DISCONNECT", "connect.rs",
+    "will-after-goodbye", "the will is published after DISCONNECT", "ends.rs",
         "            self.sessions[session as usize].will = None;\n" => "";
     "keep-alive", "keep alive without its half more", "connect.rs",
         "keep_alive_s as u64 * 1500;" => "keep_alive_s as u64 * 1000;";
