@@ -178,7 +178,7 @@ fn flags_go_before_variables_before_the_file_before_defaults() {
         "maximum_qos = 2  # --set mqtt.maximum_qos".to_owned(),
         "receive_maximum = 20  # SHARDMQ_MQTT__RECEIVE_MAXIMUM".to_owned(),
         format!("topic_alias_max = 1  # {}:4", file.path()),
-        "inflight_max = 1000  # default".to_owned(),
+        "inflight_max = 4096  # default".to_owned(),
     ] {
         assert!(out.lines().any(|printed| printed == line), "{line} is not in\n{out}");
     }

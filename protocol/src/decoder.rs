@@ -49,6 +49,18 @@ impl Decoder {
         Ok(Some((packet, total)))
     }
 
+    /// Bytes that have to follow `bytes`, the beginning of a packet, before `next_packet` can say more than now: to the
+    /// end of the packet, or as long as its length is not known to the next byte of that. 0: it is complete, or wrong.
+    #[inline]
+    pub fn missing(bytes: &[u8]) -> usize {
+        let Some(rest) = bytes.get(1..) else { return 2 };
+        match read_varint(rest) {
+            Ok(Some((len, len_bytes))) => (1 + len_bytes + len as usize).saturating_sub(bytes.len()),
+            Ok(None) => 1,
+            Err(_) => 0,
+        }
+    }
+
     #[cold]
     fn error(&self, kind: DecodeErrorKind) -> DecodeError {
         DecodeError::new(kind, self.version)

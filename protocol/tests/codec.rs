@@ -160,13 +160,22 @@ fn decode_all(decoder: &Decoder, bytes: &[u8], seed: u64) {
     while at < bytes.len() {
         let (packet, used) = match decoder.next_packet(&bytes[at..]) {
             Ok(Some(found)) => found,
-            Ok(None) => break,
+            Ok(None) => {
+                assert_ne!(Decoder::missing(&bytes[at..]), 0, "seed {seed}");
+                break;
+            }
             Err(error) => {
                 assert!(error.reason().is_error(), "seed {seed}: {error} is no error");
                 break;
             }
         };
         assert!(used >= 2 && used <= bytes.len() - at, "seed {seed}");
+        assert_eq!(Decoder::missing(&bytes[at..]), 0, "seed {seed}");
+        for begun in [0, 1, used - 1] {
+            let missing = Decoder::missing(&bytes[at..at + begun]);
+            assert!((1..=used - begun).contains(&missing), "seed {seed}: {missing} after {begun} of {used}");
+        }
+        assert_eq!(Decoder::missing(&bytes[at..at + used - 1]), 1, "seed {seed}");
         assert!(used as u64 <= decoder.packet_size_max as u64, "seed {seed}");
         at += used;
         let version = match &packet {

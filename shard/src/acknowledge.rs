@@ -18,7 +18,7 @@ impl Shard {
         match self.sessions[session as usize].inflight.on_puback(ack.packet_id) {
             Ok(outgoing) => {
                 self.metrics.inflight_out -= 1;
-                self.messages.release(outgoing.message);
+                self.messages.release_delivery(outgoing);
                 self.pull(session);
                 Flow::Continue
             }
@@ -31,7 +31,7 @@ impl Shard {
         match self.sessions[session as usize].inflight.on_pubrec(ack.packet_id, ack.reason.is_error()) {
             Ok(outgoing) => {
                 if let Some(outgoing) = outgoing {
-                    self.messages.release(outgoing.message);
+                    self.messages.release_delivery(outgoing);
                 }
                 if ack.reason.is_error() {
                     // Refused: the delivery is over, its id is free [MQTT-4.3.3-4].
@@ -85,7 +85,7 @@ impl Shard {
         };
         if let Some(outgoing) = outgoing {
             self.metrics.inflight_out -= 1;
-            self.messages.release(outgoing.message);
+            self.messages.release_delivery(outgoing);
         }
     }
 
@@ -230,10 +230,11 @@ impl Shard {
         outgoing: Outgoing,
         returned: &mut Vec<Outgoing>,
     ) {
-        if outgoing.group != 0 && phase == Phase::Publish1 && self.groups.by_key(outgoing.group).is_some() {
+        if outgoing.group != 0 && phase == Phase::Publish1 && self.groups.by_number(outgoing.group).is_some()
+        {
             returned.push(outgoing);
         } else {
-            self.messages.release(outgoing.message);
+            self.messages.release_delivery(outgoing);
         }
     }
 }

@@ -114,7 +114,7 @@ impl Shard {
             self.metrics.queue_messages -= 1;
             self.metrics.queue_bytes -= len as u64;
             self.metrics.dropped(outgoing.qos, reason);
-            self.messages.release(outgoing.message);
+            self.messages.release_delivery(outgoing);
         }
         self.redistribute(returned);
     }

@@ -2,9 +2,9 @@
 //! order in which they were sent. Packet ids ascend (modulo 65,535) along the window, so an acknowledgement finds its
 //! entry by distance, and a new id never meets one in flight.
 
-use std::collections::VecDeque;
-
 use protocol::QoS;
+
+use crate::fifo::Fifo;
 
 /// What an entry waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(crate) enum Phase {
     Done,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Entry<T> {
     packet_id: u16,
     phase: Phase,
@@ -53,7 +53,7 @@ pub(crate) enum Resend<'a, T> {
 
 #[derive(Debug)]
 pub(crate) struct Inflight<T> {
-    entries: VecDeque<Entry<T>>,
+    entries: Fifo<Entry<T>>,
     /// Entries that are not `Done`.
     live: u32,
     next_id: u16,
@@ -68,10 +68,10 @@ pub(crate) struct Inflight<T> {
 /// Acknowledged entries behind a live one are swept out when there are this many more of them than live ones.
 const DONE_SLACK: usize = 64;
 
-impl<T> Inflight<T> {
+impl<T: Copy> Inflight<T> {
     pub fn new(receive_maximum: u16) -> Inflight<T> {
         Inflight {
-            entries: VecDeque::new(),
+            entries: Fifo::default(),
             live: 0,
             next_id: 1,
             receive_maximum,
@@ -101,7 +101,7 @@ impl<T> Inflight<T> {
     }
 
     /// Enters a PUBLISH that is being sent and returns its packet id. The caller has asked `has_room`.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, qos: QoS, value: T) -> u16 {
         debug_assert!(self.has_room(), "the window is full");
         debug_assert!(qos != QoS::AtMostOnce, "QoS 0 is never in flight");
@@ -132,8 +132,8 @@ impl<T> Inflight<T> {
             Some(entry) if entry.packet_id == packet_id => wanted as usize,
             _ => self
                 .entries
-                .binary_search_by_key(&wanted, |entry| distance(first, entry.packet_id))
-                .map_err(|_| AckError::Unknown)?,
+                .find_by_key(wanted, |entry| distance(first, entry.packet_id))
+                .ok_or(AckError::Unknown)?,
         };
         match self.entries[at].phase {
             Phase::Done => Err(AckError::Unknown),
@@ -205,10 +205,10 @@ impl<T> Inflight<T> {
         self.quota = receive_maximum;
         self.resend_at = 0;
         self.is_resending = self.live > 0;
-        for entry in &mut self.entries {
+        self.entries.for_each_mut(|entry| {
             entry.is_due = entry.phase != Phase::Done;
             entry.is_counted = false;
-        }
+        });
     }
 
     /// The next thing to repeat, in the original order; PUBLISHes need quota, PUBRELs do not. None: wait for an
@@ -240,8 +240,7 @@ impl<T> Inflight<T> {
     pub fn drain(&mut self) -> impl Iterator<Item = (Phase, Option<T>)> + use<'_, T> {
         self.live = 0;
         self.is_resending = false;
-        self.entries
-            .drain(..)
+        std::iter::from_fn(|| self.entries.pop_front())
             .filter(|entry| entry.phase != Phase::Done)
             .map(|entry| (entry.phase, entry.value))
     }

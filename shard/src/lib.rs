@@ -21,6 +21,7 @@ mod connection;
 mod deadlines;
 mod ends;
 mod envelope;
+mod fifo;
 pub mod filter_index;
 mod inflight;
 mod limits;

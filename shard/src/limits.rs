@@ -80,7 +80,7 @@ impl Default for Limits {
             topic_levels_max: 128,
             keep_alive_max_s: 600,
             receive_maximum: 1000,
-            inflight_max: 1000,
+            inflight_max: 4096,
             topic_alias_max: 10,
             topic_alias_out_max: 10,
             session_expiry_max_s: 604_800,

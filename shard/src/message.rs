@@ -1,9 +1,13 @@
 //! An application message as the core sees it, its frame (the form in lanes, in the store and in the journal), and the
 //! store of messages that wait for sessions of this shard.
 
+use std::borrow::Cow;
+
 use protocol::QoS;
+use slab::Slab;
 
 use crate::Time;
+use crate::queue::{Identifiers, Outgoing};
 
 /// A message that borrows from where its bytes are: a read buffer, a batch, or the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +146,8 @@ pub(crate) struct MessageStore {
     bytes: u64,
     count: u64,
     spare_bytes: usize,
+    /// Subscription identifiers of deliveries that have more than one.
+    identifiers: Slab<Box<[u32]>>,
 }
 
 /// Buffers above this capacity are given back to the allocator.
@@ -186,6 +192,37 @@ impl MessageStore {
         }
     }
 
+    /// Gives up what a delivery that is over owns here.
+    #[inline]
+    pub fn release_delivery(&mut self, outgoing: Outgoing) {
+        if let Some(list) = outgoing.identifiers.list() {
+            self.identifiers.remove(list as usize);
+        }
+        self.release(outgoing.message);
+    }
+
+    #[inline]
+    pub fn keep_identifiers(&mut self, ids: &[u32]) -> Identifiers {
+        match Identifiers::from_slice(ids) {
+            Some(identifiers) => identifiers,
+            None => Identifiers::from_list(self.identifiers.insert(ids.into()) as u32),
+        }
+    }
+
+    /// The identifiers of a delivery.
+    #[inline]
+    pub fn identifiers<'a>(&self, identifiers: &'a Identifiers) -> Cow<'a, [u32]> {
+        match identifiers.list() {
+            None => Cow::Borrowed(identifiers.as_slice()),
+            Some(list) => Cow::Owned(self.identifiers[list as usize].to_vec()),
+        }
+    }
+
+    /// Lists of identifiers that are kept.
+    pub fn identifier_lists(&self) -> usize {
+        self.identifiers.len()
+    }
+
     fn free_slot(&mut self, index: MessageRef) {
         let slot = &mut self.slots[index as usize];
         self.bytes -= slot.frame.len() as u64;
@@ -198,7 +235,7 @@ impl MessageStore {
         self.free.push(index);
         if self.count == 0 && self.slots.len() > 4096 {
             // A burst is over: its slots go back too.
-            *self = MessageStore::default();
+            *self = MessageStore { identifiers: std::mem::take(&mut self.identifiers), ..Default::default() };
         }
     }
 

@@ -8,7 +8,7 @@ use crate::connection::{ConnectionId, Delivery, Frames, Shortage, pause};
 use crate::envelope::Batch;
 use crate::message::{Instructions, Message, MessageRef, NEVER, NO_MESSAGE};
 use crate::metrics::{DropReason, EndReason};
-use crate::queue::{Identifiers, Outgoing};
+use crate::queue::Outgoing;
 use crate::rate_limit::Verdict;
 use crate::shard::{Flow, MEMORY_FULL_PERCENT, MEMORY_PAUSE_PERCENT, Shard};
 use crate::storage::WaitOrigin;
@@ -508,7 +508,7 @@ impl Shard {
                     message: *stored,
                     qos: copy.qos,
                     retain: copy.retain,
-                    identifiers: Identifiers::from_slice(copy.identifiers),
+                    identifiers: self.messages.keep_identifiers(copy.identifiers),
                     group: copy.group,
                 }
             } else {
@@ -536,8 +536,8 @@ pub(crate) struct Copy<'a> {
     pub qos: QoS,
     pub retain: bool,
     pub identifiers: &'a [u32],
-    /// Key of the shared group, 0 without.
-    pub group: u64,
+    /// Number of the shared group, 0 without.
+    pub group: u32,
 }
 
 /// Adds a further matching subscription of a session to its match.

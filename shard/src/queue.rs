@@ -1,43 +1,52 @@
 //! Messages that wait for one session or one shared group, in order, bounded by count and bytes.
 
-use std::collections::VecDeque;
-
 use protocol::QoS;
 
+use crate::fifo::Fifo;
 use crate::message::{MessageRef, NO_MESSAGE};
 
-/// Subscription identifiers of a delivery.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Identifiers {
-    #[default]
-    None,
-    One([u32; 1]),
-    Many(Box<[u32]>),
-}
+/// Subscription identifiers of a delivery: none, one, or the name of a longer list in the `MessageStore`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Identifiers(u32);
+
+/// Above every identifier [MQTT-3.8.2.1.2: at most 268,435,455].
+const LIST: u32 = 1 << 31;
 
 impl Identifiers {
-    // Inlined, because a value that comes back through memory stalls its reader until all earlier stores are done.
+    pub const NONE: Identifiers = Identifiers(0);
+
+    /// None: a list of them has to be kept.
     #[inline(always)]
-    pub fn from_slice(ids: &[u32]) -> Identifiers {
+    pub fn from_slice(ids: &[u32]) -> Option<Identifiers> {
         match ids {
-            [] => Identifiers::None,
-            [id] => Identifiers::One([*id]),
-            _ => Identifiers::Many(ids.into()),
+            [] => Some(Identifiers::NONE),
+            [id] => Some(Identifiers(*id)),
+            _ => None,
         }
+    }
+
+    pub fn from_list(index: u32) -> Identifiers {
+        Identifiers(LIST | index)
     }
 
     #[inline]
+    pub fn list(self) -> Option<u32> {
+        (self.0 & LIST != 0).then_some(self.0 & !LIST)
+    }
+
+    /// Without a list.
+    #[inline]
     pub fn as_slice(&self) -> &[u32] {
-        match self {
-            Identifiers::None => &[],
-            Identifiers::One(id) => id,
-            Identifiers::Many(ids) => ids,
+        match self.0 {
+            0 => &[],
+            _ => std::slice::from_ref(&self.0),
         }
     }
 }
 
-/// One delivery to one session, waiting or in flight. Owns a reference to its message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One delivery to one session, waiting or in flight. Owns a reference to its message and its list of identifiers, which
+/// `MessageStore::release_delivery` gives back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outgoing {
     /// `NO_MESSAGE` once nothing would have to be sent again.
     pub message: MessageRef,
@@ -45,21 +54,21 @@ pub(crate) struct Outgoing {
     /// RETAIN of this delivery.
     pub retain: bool,
     pub identifiers: Identifiers,
-    /// Key of the shared group through which it came (`Placement::group_key`), 0 without.
-    pub group: u64,
+    /// Number of the shared group through which it came (`Groups::number`), 0 without.
+    pub group: u32,
 }
 
 impl Outgoing {
     /// A delivery that is never repeated.
     pub fn forgotten(qos: QoS) -> Outgoing {
-        Outgoing { message: NO_MESSAGE, qos, retain: false, identifiers: Identifiers::None, group: 0 }
+        Outgoing { message: NO_MESSAGE, qos, retain: false, identifiers: Identifiers::NONE, group: 0 }
     }
 }
 
 /// FIFO with the bytes of what it holds.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    entries: VecDeque<(Outgoing, u32)>,
+    entries: Fifo<(Outgoing, u32)>,
     bytes: u64,
     /// Entries at QoS 0: further ones must not pass them.
     qos0: u32,
@@ -103,9 +112,17 @@ impl Queue {
         let (outgoing, len) = self.entries.pop_front()?;
         self.bytes -= len as u64;
         self.qos0 -= (outgoing.qos == QoS::AtMostOnce) as u32;
-        if self.entries.is_empty() && self.entries.capacity() > 64 {
-            self.entries = VecDeque::new();
-        }
         Some((outgoing, len))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each waiting message of each session has one, and so has each one in flight.
+    #[test]
+    fn a_delivery_stays_small() {
+        assert_eq!((size_of::<Outgoing>(), size_of::<(Outgoing, u32)>()), (16, 20));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use protocol::{DecodeError, DecodeErrorKind, Packet, ReasonCode};
+use protocol::{DecodeError, DecodeErrorKind, Decoder, Packet, ReasonCode};
 use slab::Slab;
 
 use crate::access::AccessPolicy;
@@ -74,6 +74,7 @@ pub struct Held {
     pub pending_subacks: usize,
     pub retained_replays: usize,
     pub paused: usize,
+    pub identifier_lists: usize,
     pub output_bytes: u64,
 }
 
@@ -302,17 +303,18 @@ impl Shard {
             pending_subacks: self.pending_subacks.len(),
             retained_replays: self.replays.len(),
             paused: self.paused.len(),
+            identifier_lists: self.messages.identifier_lists(),
             output_bytes: self.output_bytes,
         }
     }
 
-    /// Bytes held for clients: waiting and retained messages, outgoing bytes, queue entries.
+    /// Bytes held for clients: waiting and retained messages, outgoing bytes, entries of queues and windows.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        const ENTRY: u64 = 48;
+        const ENTRY: u64 = 24;
         self.messages.bytes()
             + self.retained.bytes()
             + self.output_bytes
-            + self.metrics.queue_messages * ENTRY
+            + (self.metrics.queue_messages + self.metrics.inflight_out) * ENTRY
     }
 
     /// Share of the memory budget in use, in percent.
@@ -411,17 +413,14 @@ impl Shard {
             connection.input.extend_from_slice(bytes);
             return;
         }
-        let mut kept = std::mem::take(&mut connection.input);
-        let has_kept = !kept.is_empty();
-        if has_kept {
-            kept.extend_from_slice(bytes);
+        if !connection.input.is_empty() {
+            return self.complete_kept(id, bytes);
         }
-        let input = if has_kept { &kept[..] } else { bytes };
         let mut used = 0;
         while let Some(connection) = self.connection(id)
             && connection.paused == 0
         {
-            let (packet, len) = match connection.decoder.next_packet(&input[used..]) {
+            let (packet, len) = match connection.decoder.next_packet(&bytes[used..]) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
                 Err(error) => return self.on_decode_error(id, &error),
@@ -432,7 +431,7 @@ impl Shard {
             connection.arrived = 0;
             let flow = match &packet {
                 _ if connection.phase != Phase::Live => {
-                    self.on_early_packet(id, &packet, &input[used..used + len])
+                    self.on_early_packet(id, &packet, &bytes[used..used + len])
                 }
                 Packet::Publish(publish) => self.on_publish(id, publish),
                 Packet::PubAck(ack) => self.on_puback(id, ack),
@@ -459,21 +458,43 @@ impl Shard {
             }
             used += len;
         }
-        let rest = input.len() - used;
+        if used < bytes.len()
+            && let Some(connection) = self.connection(id)
+        {
+            connection.input.extend_from_slice(&bytes[used..]);
+            self.finish_move(id);
+        }
+    }
+
+    /// Serves what is kept, the beginning of a packet, together with the bytes that complete it, then the others, which
+    /// need no copy; or what waited for the end of a pause.
+    fn complete_kept(&mut self, id: ConnectionId, mut bytes: &[u8]) {
         let Some(connection) = self.connection(id) else { return };
-        if rest == 0 {
-            if has_kept {
-                self.recycle_buffer(kept);
+        let mut kept = std::mem::take(&mut connection.input);
+        if connection.phase == Phase::Live {
+            loop {
+                let missing = Decoder::missing(&kept).min(bytes.len());
+                if missing == 0 {
+                    break;
+                }
+                kept.extend_from_slice(&bytes[..missing]);
+                bytes = &bytes[missing..];
             }
+        } else {
+            // CONNECT may take the connection to another shard, with all that was read.
+            kept.extend_from_slice(std::mem::take(&mut bytes));
+        }
+        if matches!(connection.decoder.next_packet(&kept), Ok(None)) {
+            connection.input = kept;
             return;
         }
-        if has_kept {
-            kept.drain(..used);
-            connection.input = kept;
-        } else {
-            connection.input.extend_from_slice(&bytes[used..]);
+        // They were counted when they came.
+        self.metrics.bytes_received -= (kept.len() + bytes.len()) as u64;
+        self.on_bytes(id, &kept);
+        self.recycle_buffer(kept);
+        if !bytes.is_empty() {
+            self.on_bytes(id, bytes);
         }
-        self.finish_move(id);
     }
 
     /// A packet before CONNACK. `bytes` is the packet as it came.

@@ -30,6 +30,7 @@ struct Group {
     /// `$share/group/filter` as it was subscribed, and its key in messages.
     name: Box<str>,
     key: u64,
+    number: u32,
     /// The filter without the share.
     filter: Box<str>,
     members: Vec<Subscriber>,
@@ -55,6 +56,9 @@ pub(crate) struct Groups {
     groups: Slab<Group>,
     by_filter: FilterIndex<SmallVec<[u32; 2]>>,
     by_key: hashbrown::HashMap<u64, u32, ahash::RandomState>,
+    /// By the number that deliveries name them with: a group that is gone is not mistaken for its successor.
+    by_number: hashbrown::HashMap<u32, u32, ahash::RandomState>,
+    last_number: u32,
     /// Groups whose share may have to be announced.
     marked: Vec<u32>,
     /// Groups with a queue.
@@ -67,6 +71,8 @@ impl Groups {
             groups: Slab::new(),
             by_filter: FilterIndex::new(hasher),
             by_key: hashbrown::HashMap::with_hasher(ahash::RandomState::with_seeds(seed, 11, 12, 13)),
+            by_number: hashbrown::HashMap::with_hasher(ahash::RandomState::with_seeds(seed, 11, 12, 13)),
+            last_number: 0,
             marked: Vec::new(),
             waiting: 0,
         }
@@ -85,6 +91,20 @@ impl Groups {
         self.by_key.get(&key).copied()
     }
 
+    /// The group that `Outgoing::group` names.
+    pub fn by_number(&self, number: u32) -> Option<u32> {
+        self.by_number.get(&number).copied()
+    }
+
+    fn unused_number(&mut self) -> u32 {
+        loop {
+            self.last_number = self.last_number.wrapping_add(1);
+            if self.last_number != 0 && !self.by_number.contains_key(&self.last_number) {
+                return self.last_number;
+            }
+        }
+    }
+
     /// The group's members here may have become ready or not.
     pub fn mark(&mut self, group: u32) {
         if let Some(state) = self.groups.get_mut(group as usize)
@@ -99,9 +119,11 @@ impl Groups {
         if let Some(group) = self.by_key(key) {
             return group;
         }
+        let number = self.unused_number();
         let group = self.groups.insert(Group {
             name: name.into(),
             key,
+            number,
             filter: filter.into(),
             members: Vec::new(),
             cursor: 0,
@@ -112,6 +134,7 @@ impl Groups {
             is_marked: false,
         }) as u32;
         self.by_key.insert(key, group);
+        self.by_number.insert(number, group);
         self.by_filter.get_or_insert_with(filter, SmallVec::new).push(group);
         group
     }
@@ -119,6 +142,7 @@ impl Groups {
     fn remove(&mut self, group: u32) -> Group {
         let state = self.groups.remove(group as usize);
         self.by_key.remove(&state.key);
+        self.by_number.remove(&state.number);
         self.marked.retain(|marked| *marked != group);
         if let Some(list) = self.by_filter.get_mut(&state.filter) {
             list.retain(|other| *other != group);
@@ -178,7 +202,7 @@ impl Shard {
         while let Some((outgoing, len)) = state.queue.pop_front() {
             self.count_unqueued(len);
             self.metrics.dropped(outgoing.qos, DropReason::SessionEnded);
-            self.messages.release(outgoing.message);
+            self.messages.release_delivery(outgoing);
         }
     }
 
@@ -390,9 +414,9 @@ impl Shard {
         stored: &mut MessageRef,
         qos_min: QoS,
     ) -> Picked {
-        let (count, start, key) = {
+        let (count, start, number) = {
             let state = &self.groups.groups[group as usize];
-            (state.members.len(), state.cursor, state.key)
+            (state.members.len(), state.cursor, state.number)
         };
         let mut too_large = 0;
         let mut frames = std::mem::take(&mut self.frames);
@@ -411,7 +435,7 @@ impl Shard {
                 qos,
                 retain: message.retain && member.retain_as_published,
                 identifiers: if member.identifier == 0 { &[] } else { &identifier },
-                group: key,
+                group: number,
             };
             match self.send_now(member.session, id, message, copy, stored, &mut frames) {
                 Ok(()) => {
@@ -449,7 +473,7 @@ impl Shard {
             };
             self.count_unqueued(oldest_len);
             self.metrics.dropped(oldest.qos, DropReason::QueueFull);
-            self.messages.release(oldest.message);
+            self.messages.release_delivery(oldest);
         }
         if *stored == NO_MESSAGE {
             *stored = self.messages.insert(message);
@@ -459,7 +483,7 @@ impl Shard {
             message: *stored,
             qos: message.qos,
             retain: message.retain,
-            identifiers: Identifiers::None,
+            identifiers: Identifiers::NONE,
             group: 0,
         };
         let queue = &mut self.groups.groups[group as usize].queue;
@@ -495,7 +519,7 @@ impl Shard {
                 return;
             }
             self.count_unqueued(len);
-            self.messages.release(waiting.message);
+            self.messages.release_delivery(waiting);
             if self.groups.groups[group as usize].queue.is_empty() {
                 self.groups.waiting -= 1;
             }
@@ -523,14 +547,14 @@ impl Shard {
     pub(crate) fn redistribute(&mut self, returned: Vec<Outgoing>) {
         let mut touched = Vec::new();
         for outgoing in returned.into_iter().rev() {
-            let Some(group) = self.groups.by_key(outgoing.group) else {
-                self.messages.release(outgoing.message);
+            let Some(group) = self.groups.by_number(outgoing.group) else {
+                self.messages.release_delivery(outgoing);
                 continue;
             };
             let message = self.messages.get(outgoing.message);
             let (qos, retain, len) = (message.qos, message.retain, message.frame_len() as u32);
             let waiting =
-                Outgoing { message: outgoing.message, qos, retain, identifiers: Identifiers::None, group: 0 };
+                Outgoing { message: outgoing.message, qos, retain, identifiers: Identifiers::NONE, group: 0 };
             let queue = &mut self.groups.groups[group as usize].queue;
             self.groups.waiting += queue.is_empty() as usize;
             queue.push_front(waiting, len);

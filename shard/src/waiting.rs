@@ -9,7 +9,7 @@ use crate::inflight::Resend;
 use crate::message::{Message, MessageRef, NO_MESSAGE};
 use crate::metrics::DropReason;
 use crate::publish::{Copy, Refusal};
-use crate::queue::{Identifiers, Outgoing};
+use crate::queue::Outgoing;
 use crate::shard::Shard;
 
 impl Shard {
@@ -71,7 +71,7 @@ impl Shard {
             self.metrics.queue_messages -= 1;
             self.metrics.queue_bytes -= oldest_len as u64;
             self.metrics.dropped(oldest.qos, DropReason::QueueFull);
-            self.messages.release(oldest.message);
+            self.messages.release_delivery(oldest);
         }
         if *stored == NO_MESSAGE {
             *stored = self.messages.insert(message);
@@ -81,7 +81,7 @@ impl Shard {
             message: *stored,
             qos: copy.qos,
             retain: copy.retain,
-            identifiers: Identifiers::from_slice(copy.identifiers),
+            identifiers: self.messages.keep_identifiers(copy.identifiers),
             group: copy.group,
         };
         self.sessions[session as usize].queue.push_back(outgoing, len);
@@ -129,10 +129,11 @@ impl Shard {
             let mut stored = outgoing.message;
             let frame = self.messages.take_frame(stored);
             let message = Message::read(&frame).0;
+            let identifiers = self.messages.identifiers(&outgoing.identifiers);
             let copy = Copy {
                 qos: outgoing.qos,
                 retain: outgoing.retain,
-                identifiers: outgoing.identifiers.as_slice(),
+                identifiers: &identifiers,
                 group: outgoing.group,
             };
             let result = match message.is_expired(self.now) {
@@ -153,7 +154,7 @@ impl Shard {
             }
             self.metrics.queue_messages -= 1;
             self.metrics.queue_bytes -= len as u64;
-            self.messages.release(outgoing.message);
+            self.messages.release_delivery(outgoing);
         }
         self.frames = frames;
     }
@@ -169,12 +170,9 @@ impl Shard {
         debug_assert_ne!(outgoing.message, NO_MESSAGE, "what may be repeated is kept");
         let frame = self.messages.take_frame(outgoing.message);
         let message = Message::read(&frame).0;
-        let delivery = Delivery {
-            qos: outgoing.qos,
-            retain: outgoing.retain,
-            dup: true,
-            identifiers: outgoing.identifiers.as_slice(),
-        };
+        let identifiers = self.messages.identifiers(&outgoing.identifiers);
+        let delivery =
+            Delivery { qos: outgoing.qos, retain: outgoing.retain, dup: true, identifiers: &identifiers };
         let now = self.now;
         let mut id_at = None;
         let Shard { connections, output_bytes, .. } = self;
@@ -205,7 +203,7 @@ impl Shard {
             match resend {
                 Resend::Release(packet_id) => self.write_pubrel(id, packet_id, ReasonCode::Success),
                 Resend::Publish { packet_id, value, .. } => {
-                    let outgoing = value.clone();
+                    let outgoing = *value;
                     self.write_again(session, id, packet_id, &outgoing);
                 }
             }

@@ -113,7 +113,9 @@ fn codes(node: &mut Node, client: &mut Client) -> Vec<ReasonCode> {
 /// A client that has got messages for `percent` of the budget and acknowledges them behind three PUBLISHes of 1000
 /// bytes to `topic`.
 fn publishing_reader(node: &mut Node, version: Version, percent: u64, topic: &str) -> Client {
-    let reader = Options { version, ..kept("reader") };
+    // Session Expiry Interval of 600 s, so that what it has got is kept until it acknowledges it.
+    let properties: &[u8] = if version == V5 { &[17, 0, 0, 2, 88] } else { &[] };
+    let reader = Options { version, properties, ..kept("reader") };
     let (mut reader, _) = Client::connect_with(node, reader);
     reader.subscribe(node, "t", AtLeastOnce);
     // Below 92 % each dying client is let in, and its will may take the rest.

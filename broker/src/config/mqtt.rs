@@ -65,7 +65,7 @@ options! {
         /// Maximum).
         /// Size: round-trip time times the message rate wanted to one client.
         /// At the bound: further messages wait in the session's queue.
-        inflight_max: u16 = "1000" in "1" ..= "65535";
+        inflight_max: u16 = "4096" in "1" ..= "65535";
 
         /// Topic aliases that a client may set.
         /// Size: topics that one publisher uses in turns; each keeps its topic in memory. 0: none.
