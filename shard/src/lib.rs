@@ -15,6 +15,7 @@ mod access;
 mod acknowledge;
 mod authenticate;
 mod backpressure;
+mod buffer_pool;
 mod chunked;
 mod connect;
 mod connection;

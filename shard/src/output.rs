@@ -1,13 +1,9 @@
-//! What waits to be written on connections' sockets, and the buffers that it is written from.
+//! What waits to be written on connections' sockets.
 
 use protocol::Version;
 
 use crate::connection::{ConnectionId, Phase};
 use crate::shard::Shard;
-
-/// Buffers kept for later, and the largest capacity among them.
-const SPARE_BUFFERS_MAX: usize = 256;
-const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 impl Shard {
     /// Bytes to write now: None when there are none or the last buffer is still being written.
@@ -45,15 +41,8 @@ impl Shard {
     }
 
     /// A written buffer, or an emptied batch that came home, for later use.
-    pub fn recycle_buffer(&mut self, mut buffer: Vec<u8>) {
-        if self.spare_buffers.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
-            buffer.clear();
-            self.spare_buffers.push(buffer);
-        }
-    }
-
-    pub(crate) fn spare_buffer(&mut self) -> Vec<u8> {
-        self.spare_buffers.pop().unwrap_or_default()
+    pub fn recycle_buffer(&mut self, buffer: Vec<u8>) {
+        self.spare_buffers.put(buffer);
     }
 
     #[inline]
@@ -69,7 +58,7 @@ impl Shard {
     /// Lets `encode` append to the connection's output and accounts for it.
     pub(crate) fn write(&mut self, id: ConnectionId, encode: impl FnOnce(Version, &mut Vec<u8>)) {
         if self.connection(id).is_some_and(|connection| connection.output.capacity() == 0) {
-            let buffer = self.spare_buffer();
+            let buffer = self.spare_buffers.take();
             if let Some(connection) = self.connection(id) {
                 connection.output = buffer;
             }

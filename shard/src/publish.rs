@@ -489,7 +489,7 @@ impl Shard {
             return Err(Refusal::NoRoom);
         }
         if connection.output.capacity() == 0 {
-            connection.output = self.spare_buffers.pop().unwrap_or_default();
+            connection.output = self.spare_buffers.take();
         }
         let start = connection.output.len();
         let delivery =

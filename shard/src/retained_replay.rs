@@ -175,7 +175,7 @@ impl Shard {
         count_max: u32,
         bytes_max: u32,
     ) -> (Batch, Option<String>) {
-        let mut batch = Batch { bytes: self.spare_buffer(), count: 0 };
+        let mut batch = Batch { bytes: self.spare_buffers.take(), count: 0 };
         let end = self.retained.scan(filter, after, self.now, PAGE_VISITS, |topic, entry| {
             let message = Message {
                 topic,

@@ -9,6 +9,7 @@ use protocol::{DecodeError, DecodeErrorKind, Decoder, Packet, ReasonCode};
 use slab::Slab;
 
 use crate::access::AccessPolicy;
+use crate::buffer_pool::BufferPool;
 use crate::chunked::{ChunkedSlab, ChunkedVec};
 use crate::connection::{Connection, ConnectionId, Frames, Phase};
 use crate::envelope::{Batch, Envelope, MovedConnection};
@@ -141,7 +142,10 @@ pub struct Shard {
     pub(crate) pause_number: u64,
     pub(crate) output_bytes: u64,
     pub(crate) is_draining: bool,
-    pub(crate) spare_buffers: Vec<Vec<u8>>,
+    /// For outgoing bytes and batches.
+    pub(crate) spare_buffers: BufferPool,
+    /// For the beginnings of packets.
+    spare_inputs: BufferPool,
     pub(crate) frames: Frames,
     pub(crate) matches: Vec<Match>,
     pub(crate) more_identifiers: Vec<(u32, u32)>,
@@ -201,7 +205,8 @@ impl Shard {
             pause_number: 0,
             output_bytes: 0,
             is_draining: false,
-            spare_buffers: Vec::new(),
+            spare_buffers: BufferPool::new(1024, 64 * 1024, 4 * 1024 * 1024),
+            spare_inputs: BufferPool::new(256, 4096, 1024 * 1024),
             frames: Frames::default(),
             matches: Vec::new(),
             more_identifiers: Vec::new(),
@@ -458,10 +463,19 @@ impl Shard {
             }
             used += len;
         }
-        if used < bytes.len()
-            && let Some(connection) = self.connection(id)
-        {
-            connection.input.extend_from_slice(&bytes[used..]);
+        if used < bytes.len() {
+            self.keep(id, &bytes[used..]);
+        }
+    }
+
+    /// Keeps bytes that are not served now, for `complete_kept` or the shard where the client lives.
+    fn keep(&mut self, id: ConnectionId, bytes: &[u8]) {
+        if self.connection(id).is_some() {
+            let mut input = self.spare_inputs.take();
+            input.extend_from_slice(bytes);
+            if let Some(connection) = self.connection(id) {
+                connection.input = input;
+            }
             self.finish_move(id);
         }
     }
@@ -491,7 +505,7 @@ impl Shard {
         // They were counted when they came.
         self.metrics.bytes_received -= (kept.len() + bytes.len()) as u64;
         self.on_bytes(id, &kept);
-        self.recycle_buffer(kept);
+        self.spare_inputs.put(kept);
         if !bytes.is_empty() {
             self.on_bytes(id, bytes);
         }
@@ -592,7 +606,7 @@ impl Shard {
     /// Makes the gathered messages an envelope.
     pub(crate) fn close_batch(&mut self, to: ShardId) {
         if self.batches[to as usize].count > 0 {
-            let bytes = self.spare_buffer();
+            let bytes = self.spare_buffers.take();
             let batch = std::mem::replace(&mut self.batches[to as usize], Batch { bytes, count: 0 });
             self.metrics.lane_messages += batch.count as u64;
             self.metrics.lane_batches += 1;

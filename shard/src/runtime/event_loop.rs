@@ -246,7 +246,6 @@ impl EventLoop {
         self.serve_deadlines();
         work += self.take_accepted();
         self.start_receives();
-        self.ring.publish_released();
         self.tell_room();
         self.port.ring_bells();
 

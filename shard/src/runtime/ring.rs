@@ -22,9 +22,14 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::sys::EventFd;
 
-/// Receive buffers of a shard. Too few cause ENOBUFS and re-arms; more bring nothing.
-pub(super) const BUFFER_COUNT: u16 = 1024;
-pub(super) const BUFFER_BYTES: usize = 2048;
+/// Receive buffers of a shard. They are used like a stack, so that what the kernel writes into is what the cache has, and
+/// memory that is never needed is never touched.
+pub(super) const BUFFER_COUNT: u16 = 512;
+/// Not a power of two: the beginnings of the buffers, all that small packets use, would share few sets of the cache.
+pub(super) const BUFFER_BYTES: usize = 8640;
+/// Buffers in the kernel's hands, which takes them in turn. Enough for one portion of deferred work; what finds none
+/// (ENOBUFS) is armed again.
+const BUFFERS_OFFERED: u16 = 128;
 const BUFFER_GROUP: u16 = 0;
 const SUBMISSIONS: u32 = 2048;
 const COMPLETIONS: u32 = 8192;
@@ -32,6 +37,8 @@ const COMPLETIONS: u32 = 8192;
 const DEFERRED_PORTION: usize = 20;
 /// Completions that make a turn: enough for large batches, few enough for a short turn.
 const COMPLETIONS_PER_REAP: usize = 1024;
+/// Received bytes that make a turn: they and what is sent of them have to stay in the cache until they are sent.
+const BYTES_PER_REAP: usize = 512 * 1024;
 /// `IORING_ENTER_GETEVENTS`.
 const ENTER_GET_EVENTS: u32 = 1;
 
@@ -106,6 +113,8 @@ pub(super) struct Ring {
     under_way: usize,
     timer: Timespec,
     timer_at: Option<u64>,
+    /// Received by the last `reap`.
+    reaped_bytes: usize,
     pub counters: RingCounters,
 }
 
@@ -132,14 +141,12 @@ impl Ring {
             under_way: 0,
             timer: Timespec::new(),
             timer_at: None,
+            reaped_bytes: 0,
             counters: RingCounters::default(),
         };
         // Awake, the loop looks by itself.
         ring.ring.completion().disable_eventfd();
-        for buffer in 0..BUFFER_COUNT {
-            ring.buffers.add(buffer);
-        }
-        ring.publish_released();
+        ring.buffers.offer();
         Ok(ring)
     }
 
@@ -243,7 +250,9 @@ impl Ring {
     /// One system call: submits what was queued and runs the kernel's deferred work. Repeated while there is more of
     /// either, up to a bound.
     pub fn reap(&mut self, completions: &mut Vec<Completion>) -> io::Result<()> {
+        self.reaped_bytes = 0;
         loop {
+            self.buffers.offer();
             self.refill_submissions();
             let requests = self.ring.submission().len() as u32;
             self.counters.enters += 1;
@@ -261,7 +270,10 @@ impl Ring {
             }
             let taken = self.take_completions(completions);
             let is_more_likely = taken >= DEFERRED_PORTION || !self.backlog.is_empty();
-            if has_to_wait || !is_more_likely || completions.len() >= COMPLETIONS_PER_REAP {
+            let is_full = completions.len() >= COMPLETIONS_PER_REAP
+                || self.reaped_bytes >= BYTES_PER_REAP
+                || self.buffers.spare.is_empty();
+            if has_to_wait || !is_more_likely || is_full {
                 return Ok(());
             }
         }
@@ -270,6 +282,7 @@ impl Ring {
     /// As `reap`, and sees to it that no deferred work is left: what comes after it rings the eventfd. Before a sleep.
     pub fn reap_before_sleep(&mut self, completions: &mut Vec<Completion>) -> io::Result<()> {
         self.ring.completion().enable_eventfd();
+        self.buffers.offer();
         self.refill_submissions();
         self.counters.enters += 1;
         // Asking for more than there can be makes the kernel run all of its deferred work; the time is over at once.
@@ -301,6 +314,10 @@ impl Ring {
                 self.under_way -= 1;
             }
             let buffer = cqueue::buffer_select(entry.flags());
+            if buffer.is_some() {
+                self.buffers.offered -= 1;
+                self.reaped_bytes += entry.result().max(0) as usize;
+            }
             completions.push(Completion { token, result: entry.result(), has_more, buffer });
         }
         completions.len() - before
@@ -311,13 +328,9 @@ impl Ring {
         self.buffers.bytes(buffer, len)
     }
 
-    /// Gives a receive buffer back; the kernel sees it after `publish_released`.
+    /// Gives a receive buffer back, for a later `reap`.
     pub fn release(&mut self, buffer: u16) {
-        self.buffers.add(buffer);
-    }
-
-    pub fn publish_released(&mut self) {
-        self.buffers.publish();
+        self.buffers.spare.push(buffer);
     }
 
     /// Requests without a terminal completion.
@@ -355,6 +368,10 @@ struct Buffers {
     entries: NonNull<BufRingEntry>,
     memory: NonNull<u8>,
     tail: u16,
+    /// In the kernel's hands, or with data that was not taken yet.
+    offered: u16,
+    /// In ours, the last used on top.
+    spare: Vec<u16>,
 }
 
 impl Buffers {
@@ -372,7 +389,13 @@ impl Buffers {
             // SAFETY: the layout has a size above zero.
             NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
         };
-        Buffers { entries: allocate(entries).cast(), memory: allocate(memory), tail: 0 }
+        Buffers {
+            entries: allocate(entries).cast(),
+            memory: allocate(memory),
+            tail: 0,
+            offered: 0,
+            spare: (0..BUFFER_COUNT).rev().collect(),
+        }
     }
 
     fn add(&mut self, buffer: u16) {
@@ -388,6 +411,20 @@ impl Buffers {
             entry.set_bid(buffer);
         }
         self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// Hands buffers to the kernel.
+    fn offer(&mut self) {
+        let before = self.offered;
+        while self.offered < BUFFERS_OFFERED
+            && let Some(buffer) = self.spare.pop()
+        {
+            self.add(buffer);
+            self.offered += 1;
+        }
+        if self.offered > before {
+            self.publish();
+        }
     }
 
     fn publish(&mut self) {

@@ -67,7 +67,6 @@ impl EventLoop {
             self.serve_completions();
             self.accepted.clear();
             self.to_receive.clear();
-            self.ring.publish_released();
         }
     }
 }
