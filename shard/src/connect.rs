@@ -223,6 +223,7 @@ impl Shard {
             inflight: Inflight::new(1),
             queue: Queue::default(),
             replays: Default::default(),
+            drops: 0,
             will: None,
             will_at: None,
             access: self.access.resolve(client_id, connect.user_name),

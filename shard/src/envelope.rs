@@ -12,6 +12,9 @@ use crate::{ShardId, Time};
 pub struct Batch {
     pub bytes: Vec<u8>,
     pub count: u32,
+    /// `RetainedProgress::routed` of the sending shard: up to this one, its retained messages for the receiver are in
+    /// this batch or came before it.
+    pub retained: u64,
 }
 
 /// A connection on the way to its home shard.
@@ -35,6 +38,8 @@ pub struct RetainedQuery {
     pub filter: Box<str>,
     /// The topic after which the page begins; None: the first page.
     pub after: Option<String>,
+    /// Messages of a higher number are left out: they come live (`retained_order.rs`). `u64::MAX`: none are.
+    pub bound: u64,
     pub count_max: u32,
     pub bytes_max: u32,
 }
@@ -43,6 +48,8 @@ pub struct RetainedQuery {
 #[derive(Debug)]
 pub struct RetainedPage {
     pub replay: u64,
+    /// As it was asked for.
+    pub bound: u64,
     pub batch: Batch,
     pub next: Option<String>,
 }
@@ -66,6 +73,8 @@ pub enum Envelope {
     /// All routes and group shares up to `revision` of the receiving shard are in the sender's tables.
     RouteAcked {
         revision: u64,
+        /// `RetainedProgress::routed` of the sending shard when it had them.
+        retained: u64,
     },
     /// The sending shard's part of a shared group (`filter` with `$share/group/`): members and those ready to receive.
     GroupShare {

@@ -45,7 +45,7 @@ impl Shard {
             expires_at: NEVER,
             is_fleeting: false,
         };
-        self.store_retained(&message);
+        self.store_and_number(&message);
         let hash = self.hasher.hash(topic);
         self.deliver(&message, hash, None, &mut false);
         for shard in self.routes.interested(topic, hash).iter() {

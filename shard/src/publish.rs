@@ -252,7 +252,7 @@ impl Shard {
                 self.sessions[session as usize].direct.note(hash, self.now);
             }
         }
-        if message.retain && keeper.is_none() && !self.store_retained(message) {
+        if message.retain && keeper.is_none() && !self.store_and_number(message) {
             // Told only where the publisher is here and its version has a code for it.
             let can_be_told = match origin {
                 Origin::Publisher(session) => {
@@ -302,6 +302,9 @@ impl Shard {
         };
         if is_dropped {
             self.metrics.dropped(message.qos, DropReason::LaneFull);
+            if message.retain {
+                self.retained_progress.on_lost(to);
+            }
             return;
         }
         if let Some(key) = wait {
@@ -336,13 +339,14 @@ impl Shard {
                 self.share_by_key(instructions.group, &message, wait, &mut is_refused);
             } else {
                 if instructions.store {
-                    self.store_retained(&message);
+                    self.store_retained(&message, 0);
                 }
                 let hash = self.hasher.hash(message.topic);
                 self.deliver(&message, hash, wait, &mut is_refused);
             }
             self.close_wait(wait);
         }
+        self.retained_progress.on_told(from, batch.retained);
         self.outputs.emptied.push((from, batch.bytes));
     }
 

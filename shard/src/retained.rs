@@ -7,13 +7,17 @@ use std::ops::Bound;
 use protocol::QoS;
 
 use crate::Time;
+use crate::message::NEVER;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RetainedMessage {
     pub qos: QoS,
     /// `Placement::client_key` of the publisher.
     pub publisher: u64,
-    pub expires_at: Option<Time>,
+    /// Number of the routing that stored it (`retained_order.rs`); 0: its live copies took another way.
+    pub number: u64,
+    /// `NEVER` without Message Expiry Interval.
+    pub expires_at: Time,
     /// Forwarded properties in wire form.
     pub properties: Box<[u8]>,
     pub payload: Box<[u8]>,
@@ -25,7 +29,7 @@ impl RetainedMessage {
     }
 
     fn is_expired(&self, now: Time) -> bool {
-        self.expires_at.is_some_and(|at| at <= now)
+        self.expires_at <= now
     }
 }
 
@@ -95,8 +99,8 @@ impl RetainedStore {
         if let Some(old) = &replaced {
             self.forget(topic, old);
         }
-        if let Some(at) = expires_at {
-            self.expiring.insert((at, topic.into()));
+        if expires_at != NEVER {
+            self.expiring.insert((expires_at, topic.into()));
         }
         replaced
     }
@@ -110,8 +114,8 @@ impl RetainedStore {
 
     fn forget(&mut self, topic: &str, old: &RetainedMessage) {
         self.bytes -= RetainedStore::cost(topic, old.len());
-        if let Some(at) = old.expires_at {
-            self.expiring.remove(&(at, topic.into()));
+        if old.expires_at != NEVER {
+            self.expiring.remove(&(old.expires_at, topic.into()));
         }
     }
 
@@ -196,7 +200,8 @@ mod tests {
         RetainedMessage {
             qos: QoS::AtMostOnce,
             publisher: 0,
-            expires_at,
+            number: 0,
+            expires_at: expires_at.unwrap_or(NEVER),
             properties: Box::default(),
             payload: payload.as_bytes().into(),
         }

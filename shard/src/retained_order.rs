@@ -1,7 +1,12 @@
-//! Messages with RETAIN are stored and ordered by the owner of their topic: which messages take the way by it, and the
-//! store there.
+//! Messages with RETAIN are stored and ordered by the owner of their topic: which messages take the way by it, the
+//! store there, and how a new subscription gets each of them once.
+//!
+//! A new subscription gets the state by asking the owners, and what is published from then on live. So that nothing
+//! comes both ways, each shard numbers the retained messages of its topics as it routes them, and tells each other
+//! shard, in the lane and thus in order, how far its messages for that shard have come. A subscription asks for the
+//! messages up to the number that stood there when it began; the others find it subscribed already.
 
-use crate::message::{Instructions, Message, NEVER};
+use crate::message::{Instructions, Message};
 use crate::metrics::DropReason;
 use crate::publish::{Origin, Routed};
 use crate::retained::RetainedMessage;
@@ -40,6 +45,44 @@ impl DirectTopics {
     #[inline]
     fn is_young(&self, now: Time) -> bool {
         (now / 1000) as u32 - self.at_s <= (ORDERED_TOPIC_MS / 1000) as u32
+    }
+}
+
+/// How far retained messages have come between this shard and the others.
+#[derive(Debug, Default)]
+pub(crate) struct RetainedProgress {
+    /// Number of the last retained message of our own topics that we have routed.
+    pub routed: u64,
+    /// By shard: how far its messages for us have come.
+    pub seen: Vec<u64>,
+    /// By shard: the last of ours that was dropped on the way to it.
+    lost: Vec<u64>,
+}
+
+impl RetainedProgress {
+    pub fn new(shard_count: u16) -> RetainedProgress {
+        let none = vec![0; shard_count as usize];
+        RetainedProgress { routed: 0, seen: none.clone(), lost: none }
+    }
+
+    /// The shard has said how far its messages for us have come.
+    pub fn on_told(&mut self, from: ShardId, retained: u64) {
+        if let Some(seen) = self.seen.get_mut(from as usize) {
+            *seen = retained.max(*seen);
+        }
+    }
+
+    /// A retained message for the shard was dropped at a full lane.
+    pub fn on_lost(&mut self, to: ShardId) {
+        self.lost[to as usize] = self.routed;
+    }
+
+    /// The bound of a query of that shard: nothing is left out of the answer when a live copy may have been dropped.
+    pub fn bound_for(&self, shard: ShardId, asked: u64) -> u64 {
+        match self.lost[shard as usize] > asked {
+            true => u64::MAX,
+            false => asked,
+        }
     }
 }
 
@@ -95,8 +138,14 @@ impl Shard {
         Routed::Done { is_matched: true, is_refused: false }
     }
 
+    /// Stores a message that is routed from here, the owner of its topic. False if there is no room.
+    pub(crate) fn store_and_number(&mut self, message: &Message<'_>) -> bool {
+        self.retained_progress.routed += 1;
+        self.store_retained(message, self.retained_progress.routed)
+    }
+
     /// Stores or clears the retained message of an owned topic; false if there is no room.
-    pub(crate) fn store_retained(&mut self, message: &Message<'_>) -> bool {
+    pub(crate) fn store_retained(&mut self, message: &Message<'_>, number: u64) -> bool {
         if message.payload.is_empty() {
             self.retained.remove(message.topic);
             return true;
@@ -120,7 +169,8 @@ impl Shard {
         let entry = RetainedMessage {
             qos: message.qos,
             publisher: message.publisher,
-            expires_at: (message.expires_at != NEVER).then_some(message.expires_at),
+            number,
+            expires_at: message.expires_at,
             properties: message.properties.into(),
             payload: message.payload.into(),
         };

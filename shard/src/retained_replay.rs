@@ -8,7 +8,7 @@ use protocol::QoS;
 use crate::ShardId;
 use crate::connection::ConnectionId;
 use crate::envelope::{Batch, Envelope, RetainedPage, RetainedQuery};
-use crate::message::{Instructions, Message, NEVER, NO_MESSAGE};
+use crate::message::{Instructions, Message, NO_MESSAGE};
 use crate::metrics::DropReason;
 use crate::publish::{Copy, Refusal};
 use crate::retained::ScanEnd;
@@ -19,6 +19,37 @@ const PAGE_MESSAGES: u32 = 128;
 const PAGE_BYTES: u32 = 64 * 1024;
 const PAGE_VISITS: usize = 4096;
 
+/// The bound of an owner that has not confirmed its route, and of one whose live messages cannot be relied on: nothing
+/// is left out.
+pub(crate) const UNKNOWN: u64 = u64::MAX;
+
+/// Who is asked for what.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// Shards still to be asked, the current one first.
+    pub owners: Range<ShardId>,
+    /// The last message of each owner that is asked for (`retained_order.rs`); those of owners that are done stay.
+    pub bounds: Box<[u64]>,
+    /// `Session::drops` when the subscription began.
+    pub drops: u32,
+}
+
+impl Asked {
+    /// Position of the bound of an owner that is not done.
+    fn bound_at(&self, owner: ShardId) -> usize {
+        self.bounds.len() - (self.owners.end - owner) as usize
+    }
+
+    /// Which messages the current owner is asked for, while the session has lost so many deliveries: what it lost may
+    /// be what would be left out.
+    fn bound(&self, drops: u32) -> u64 {
+        match drops == self.drops {
+            true => self.bounds[self.bound_at(self.owners.start)],
+            false => UNKNOWN,
+        }
+    }
+}
+
 /// What is still to be sent for one subscription.
 #[derive(Debug)]
 pub(crate) struct Replay {
@@ -27,8 +58,7 @@ pub(crate) struct Replay {
     qos: QoS,
     identifier: u32,
     no_local: bool,
-    /// Shards still to be asked, the current one first.
-    owners: Range<ShardId>,
+    asked: Asked,
     after: Option<String>,
     /// Frames of the current page and how far they are sent.
     page: Vec<u8>,
@@ -44,7 +74,7 @@ impl Replay {
         qos: QoS,
         identifier: u32,
         no_local: bool,
-        owners: Range<ShardId>,
+        asked: Asked,
     ) -> Replay {
         Replay {
             number,
@@ -52,7 +82,7 @@ impl Replay {
             qos,
             identifier,
             no_local,
-            owners,
+            asked,
             after: None,
             page: Vec::new(),
             sent: 0,
@@ -63,6 +93,16 @@ impl Replay {
     /// The subscription was replaced while its retained messages are being sent.
     pub fn adopt(&mut self, qos: QoS, identifier: u32, no_local: bool) {
         (self.qos, self.identifier, self.no_local) = (qos, identifier, no_local);
+    }
+
+    /// The owner has confirmed the route.
+    pub fn set_bound(&mut self, owner: ShardId, bound: u64) {
+        if self.asked.owners.contains(&owner) {
+            let at = self.asked.bound_at(owner);
+            if self.asked.bounds[at] == UNKNOWN {
+                self.asked.bounds[at] = bound;
+            }
+        }
     }
 
     pub fn number(&self) -> u64 {
@@ -84,7 +124,7 @@ impl Replay {
         self.page = batch.bytes;
         self.sent = 0;
         if next.is_none() {
-            self.owners.start += 1;
+            self.asked.owners.start += 1;
         }
         self.after = next;
     }
@@ -101,24 +141,24 @@ impl Shard {
                 self.sessions[session as usize].replays.push_front(replay);
                 return;
             }
-            if replay.owners.is_empty() {
+            if replay.asked.owners.is_empty() {
                 continue;
             }
-            let owner = replay.owners.start;
+            let owner = replay.asked.owners.start;
+            let query = RetainedQuery {
+                replay: replay.number,
+                filter: replay.filter.clone(),
+                after: replay.after.clone(),
+                bound: replay.asked.bound(self.sessions[session as usize].drops),
+                count_max: PAGE_MESSAGES,
+                bytes_max: PAGE_BYTES,
+            };
             if owner == self.id {
-                let (batch, next) =
-                    self.retained_page(&replay.filter, replay.after.as_deref(), PAGE_MESSAGES, PAGE_BYTES);
+                let (batch, next) = self.retained_page(&query);
                 replay.take_page(batch, next);
             } else {
                 replay.is_asked = true;
                 self.replays.insert(replay.number, session);
-                let query = RetainedQuery {
-                    replay: replay.number,
-                    filter: replay.filter.clone(),
-                    after: replay.after.clone(),
-                    count_max: PAGE_MESSAGES,
-                    bytes_max: PAGE_BYTES,
-                };
                 self.send(owner, Envelope::RetainedQuery(Box::new(query)));
             }
             self.sessions[session as usize].replays.push_front(replay);
@@ -168,15 +208,14 @@ impl Shard {
     }
 
     /// A page of our own retained messages, and the topic after which the next one begins.
-    fn retained_page(
-        &mut self,
-        filter: &str,
-        after: Option<&str>,
-        count_max: u32,
-        bytes_max: u32,
-    ) -> (Batch, Option<String>) {
-        let mut batch = Batch { bytes: self.spare_buffers.take(), count: 0 };
+    fn retained_page(&mut self, query: &RetainedQuery) -> (Batch, Option<String>) {
+        let RetainedQuery { filter, bound, count_max, bytes_max, .. } = query;
+        let mut batch = Batch { bytes: self.spare_buffers.take(), ..Batch::default() };
+        let after = query.after.as_deref();
         let end = self.retained.scan(filter, after, self.now, PAGE_VISITS, |topic, entry| {
+            if entry.number > *bound {
+                return true;
+            }
             let message = Message {
                 topic,
                 payload: &entry.payload,
@@ -184,12 +223,12 @@ impl Shard {
                 qos: entry.qos,
                 retain: true,
                 publisher: entry.publisher,
-                expires_at: entry.expires_at.unwrap_or(NEVER),
+                expires_at: entry.expires_at,
                 is_fleeting: false,
             };
             message.write(Instructions::default(), &mut batch.bytes);
             batch.count += 1;
-            batch.count < count_max && batch.bytes.len() < bytes_max as usize
+            batch.count < *count_max && batch.bytes.len() < *bytes_max as usize
         });
         match end {
             ScanEnd::Done => (batch, None),
@@ -197,21 +236,24 @@ impl Shard {
         }
     }
 
-    pub(crate) fn on_retained_query(&mut self, from: ShardId, query: &RetainedQuery) {
-        let (batch, next) =
-            self.retained_page(&query.filter, query.after.as_deref(), query.count_max, query.bytes_max);
-        self.send(from, Envelope::RetainedPage(Box::new(RetainedPage { replay: query.replay, batch, next })));
+    pub(crate) fn on_retained_query(&mut self, from: ShardId, mut query: RetainedQuery) {
+        let (replay, bound) = (query.replay, query.bound);
+        query.bound = self.retained_progress.bound_for(from, bound);
+        let (batch, next) = self.retained_page(&query);
+        self.send(from, Envelope::RetainedPage(Box::new(RetainedPage { replay, bound, batch, next })));
     }
 
     pub(crate) fn on_retained_page(&mut self, _from: ShardId, page: RetainedPage) {
         // Unsubscribed or disconnected in the meantime: nobody waits for it.
         let Some(session) = self.replays.remove(&page.replay) else { return };
-        let Some(replay) =
-            self.sessions[session as usize].replays.iter_mut().find(|r| r.number == page.replay)
-        else {
-            return;
-        };
-        replay.take_page(page.batch, page.next);
+        let state = &mut self.sessions[session as usize];
+        let Some(replay) = state.replays.iter_mut().find(|r| r.number == page.replay) else { return };
+        if page.bound != replay.asked.bound(state.drops) {
+            // It has lost a delivery since, perhaps one that this page leaves out: asked again.
+            replay.is_asked = false;
+        } else {
+            replay.take_page(page.batch, page.next);
+        }
         self.pull(session);
     }
 }

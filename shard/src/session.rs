@@ -106,6 +106,8 @@ pub(crate) struct Session {
     pub queue: Queue,
     /// Retained messages that are still to be sent, one after the other.
     pub replays: VecDeque<Replay>,
+    /// Deliveries that found no place, at a full socket or queue; counts on from 0 at the end of its range.
+    pub drops: u32,
     pub will: Option<Box<Will>>,
     /// When the delayed will is published, while there is no connection.
     pub will_at: Option<Time>,

@@ -21,6 +21,7 @@ use crate::placement::Placement;
 use crate::publish::Match;
 use crate::rate_limit::RateLimit;
 use crate::retained::RetainedStore;
+use crate::retained_order::RetainedProgress;
 use crate::routes::{LocalInterest, RouteTable};
 use crate::session::Session;
 use crate::shared_group::Groups;
@@ -62,6 +63,13 @@ pub(crate) const MEMORY_PAUSE_PERCENT: u64 = 85;
 pub(crate) const MEMORY_RESUME_PERCENT: u64 = 80;
 pub(crate) const MEMORY_REFUSE_PERCENT: u64 = 92;
 pub(crate) const MEMORY_FULL_PERCENT: u64 = 100;
+
+/// A confirmation of routes that another shard is owed (`Envelope::RouteAcked`); revision 0: none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RouteAck {
+    revision: u64,
+    retained: u64,
+}
 
 /// What a shard holds for clients (`Shard::held`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,6 +116,7 @@ pub struct Shard {
     pub(crate) routes: RouteTable,
     pub(crate) groups: Groups,
     pub(crate) retained: RetainedStore,
+    pub(crate) retained_progress: RetainedProgress,
     pub(crate) messages: MessageStore,
     pub(crate) timers: TimerWheel<TimerKey>,
     pub(crate) metrics: Metrics,
@@ -122,7 +131,7 @@ pub struct Shard {
     /// How far each shard has confirmed them.
     pub(crate) confirmed: Vec<u64>,
     /// What we owe to each shard (`Envelope::RouteAcked`).
-    pub(crate) acks_due: Vec<u64>,
+    pub(crate) acks_due: Vec<RouteAck>,
     pub(crate) pending_subacks: VecDeque<PendingSubAck>,
     /// Acks that wait for storage, and the journal sequence that each local one waits for.
     pub(crate) waits: Slab<Wait>,
@@ -181,6 +190,7 @@ impl Shard {
             routes: RouteTable::new(hasher.clone()),
             groups: Groups::new(hasher.clone(), config.hash_seed),
             retained: RetainedStore::new(),
+            retained_progress: RetainedProgress::new(config.shard_count),
             messages: MessageStore::default(),
             timers,
             metrics: Metrics { memory_limit_bytes: config.limits.memory_bytes_max, ..Metrics::default() },
@@ -190,7 +200,7 @@ impl Shard {
             full_lanes: 0,
             announced: 0,
             confirmed: vec![0; shards],
-            acks_due: vec![0; shards],
+            acks_due: vec![RouteAck::default(); shards],
             pending_subacks: VecDeque::new(),
             waits: Slab::new(),
             stored_waits: VecDeque::new(),
@@ -256,10 +266,7 @@ impl Shard {
                 continue;
             }
             self.close_batch(to);
-            let due = std::mem::take(&mut self.acks_due[to as usize]);
-            if due > 0 {
-                self.outputs.envelopes.push((to, Envelope::RouteAcked { revision: due }));
-            }
+            self.send_owed_ack(to);
             if !self.receipts[to as usize].is_empty() {
                 let tickets = std::mem::take(&mut self.receipts[to as usize]);
                 self.outputs.envelopes.push((to, Envelope::Receipts(tickets)));
@@ -572,12 +579,12 @@ impl Shard {
                 self.owe_ack(from, revision);
             }
             Envelope::RouteRemoved { filter } => self.routes.remove(&filter, from),
-            Envelope::RouteAcked { revision } => self.on_route_acked(from, revision),
+            Envelope::RouteAcked { revision, retained } => self.on_route_acked(from, revision, retained),
             Envelope::GroupShare { filter, members, ready, revision } => {
                 self.on_group_share(from, &filter, members, ready);
                 self.owe_ack(from, revision);
             }
-            Envelope::RetainedQuery(query) => self.on_retained_query(from, &query),
+            Envelope::RetainedQuery(query) => self.on_retained_query(from, *query),
             Envelope::RetainedPage(page) => self.on_retained_page(from, *page),
             Envelope::Receipts(tickets) => tickets.into_iter().for_each(|ticket| self.wait_done(ticket - 1)),
             Envelope::AccessChanged(policy) => self.set_access(policy),
@@ -593,8 +600,20 @@ impl Shard {
     }
 
     fn owe_ack(&mut self, to: ShardId, revision: u64) {
+        let retained = self.retained_progress.routed;
+        if self.acks_due[to as usize].retained != retained {
+            // What we routed in between went by the earlier routes already: each ack has its own number.
+            self.send_owed_ack(to);
+        }
         let due = &mut self.acks_due[to as usize];
-        *due = revision.max(*due);
+        *due = RouteAck { revision: revision.max(due.revision), retained };
+    }
+
+    fn send_owed_ack(&mut self, to: ShardId) {
+        let RouteAck { revision, retained } = std::mem::take(&mut self.acks_due[to as usize]);
+        if revision > 0 {
+            self.send(to, Envelope::RouteAcked { revision, retained });
+        }
     }
 
     /// Sends an envelope behind all messages gathered for that shard so far.
@@ -607,7 +626,9 @@ impl Shard {
     pub(crate) fn close_batch(&mut self, to: ShardId) {
         if self.batches[to as usize].count > 0 {
             let bytes = self.spare_buffers.take();
-            let batch = std::mem::replace(&mut self.batches[to as usize], Batch { bytes, count: 0 });
+            let next = Batch { bytes, ..Batch::default() };
+            let mut batch = std::mem::replace(&mut self.batches[to as usize], next);
+            batch.retained = self.retained_progress.routed;
             self.metrics.lane_messages += batch.count as u64;
             self.metrics.lane_batches += 1;
             self.outputs.envelopes.push((to, Envelope::Messages(batch)));

@@ -10,7 +10,7 @@ use crate::ShardId;
 use crate::connection::ConnectionId;
 use crate::envelope::Envelope;
 use crate::metrics::EndReason;
-use crate::retained_replay::Replay;
+use crate::retained_replay::{Asked, Replay, UNKNOWN};
 use crate::session::Subscription;
 use crate::shard::{Flow, Shard};
 use crate::subscribers::{Subscriber, Subscribers};
@@ -163,9 +163,14 @@ impl Shard {
         self.peers().all(|peer| self.confirmed[peer as usize] >= revision)
     }
 
-    pub(crate) fn on_route_acked(&mut self, from: ShardId, revision: u64) {
+    pub(crate) fn on_route_acked(&mut self, from: ShardId, revision: u64, retained: u64) {
+        self.retained_progress.on_told(from, retained);
         let confirmed = &mut self.confirmed[from as usize];
-        *confirmed = revision.max(*confirmed);
+        let former = std::mem::replace(confirmed, revision.max(*confirmed));
+        let begin = self.pending_subacks.partition_point(|pending| pending.revision <= former);
+        let newly =
+            self.pending_subacks.range_mut(begin..).take_while(|pending| pending.revision <= revision);
+        newly.flat_map(|pending| &mut pending.replays).for_each(|replay| replay.set_bound(from, retained));
         while let Some(pending) = self.pending_subacks.front() {
             if !self.is_confirmed(pending.revision) {
                 return;
@@ -290,8 +295,23 @@ impl Shard {
             }
             false => 0..self.config.shard_count,
         };
+        let bounds = owners.clone().map(|owner| self.retained_bound(owner)).collect();
+        let state = &self.sessions[session as usize];
         let qos: QoS = options.qos.min(self.config.maximum_qos);
-        let no_local = options.no_local || self.sessions[session as usize].is_bridge;
-        Replay::new(self.replay_number, filter.into(), qos, identifier, no_local, owners)
+        let no_local = options.no_local || state.is_bridge;
+        let asked = Asked { owners, bounds, drops: state.drops };
+        Replay::new(self.replay_number, filter.into(), qos, identifier, no_local, asked)
+    }
+
+    /// Retained messages of that owner beyond this number will come live for a subscription that begins now; `UNKNOWN`
+    /// while the owner has not confirmed its route.
+    fn retained_bound(&self, owner: ShardId) -> u64 {
+        match owner {
+            _ if owner == self.id => self.retained_progress.routed,
+            _ if self.confirmed[owner as usize] >= self.announced => {
+                self.retained_progress.seen[owner as usize]
+            }
+            _ => UNKNOWN,
+        }
     }
 }

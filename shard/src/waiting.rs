@@ -28,7 +28,7 @@ impl Shard {
         if copy.qos == QoS::AtMostOnce {
             if state.connection.is_some() && state.may_qos0_pass() {
                 // Only a full socket stops QoS 0.
-                self.metrics.dropped(copy.qos, DropReason::SlowConsumer);
+                self.drop_delivery(session, copy.qos, DropReason::SlowConsumer);
                 return true;
             }
             if state.connection.is_none() && !self.config.is_qos0_queued {
@@ -48,6 +48,12 @@ impl Shard {
         true
     }
 
+    fn drop_delivery(&mut self, session: u32, qos: QoS, reason: DropReason) {
+        self.metrics.dropped(qos, reason);
+        let drops = &mut self.sessions[session as usize].drops;
+        *drops = drops.wrapping_add(1);
+    }
+
     /// Lets the delivery wait for the session; at the bound the policy decides. False if the new message was dropped.
     fn enqueue(
         &mut self,
@@ -65,12 +71,12 @@ impl Shard {
                 QueuePolicy::DropNew | QueuePolicy::Refuse => None,
             };
             let Some((oldest, oldest_len)) = oldest else {
-                self.metrics.dropped(copy.qos, DropReason::QueueFull);
+                self.drop_delivery(session, copy.qos, DropReason::QueueFull);
                 return false;
             };
             self.metrics.queue_messages -= 1;
             self.metrics.queue_bytes -= oldest_len as u64;
-            self.metrics.dropped(oldest.qos, DropReason::QueueFull);
+            self.drop_delivery(session, oldest.qos, DropReason::QueueFull);
             self.messages.release_delivery(oldest);
         }
         if *stored == NO_MESSAGE {

@@ -40,6 +40,10 @@ faults! {
         "let key = hash ^ message.publisher.rotate_left(17);" => "let key = hash;";
     "no-clear", "an empty payload does not clear the retained message", "retained_order.rs",
         "            self.retained.remove(message.topic);\n            return true;" => "            return true;";
+    "state-twice", "a retained message that comes live comes as state too", "retained_replay.rs",
+        "if entry.number > *bound {" => "if entry.number > *bound && *bound == 0 {";
+    "state-missed", "what came before a further subscription is taken for live", "retained_order.rs",
+        "*seen = retained.max(*seen);" => "let _ = (retained, seen);";
     "late-expiry", "an expired message is sent from the queue", "waiting.rs",
         "let result = match message.is_expired(self.now) {" => "let result = match false {";
     "no-window", "Receive Maximum of the client is ignored", "publish.rs",

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use protocol::{QoS, ReasonCode, Version};
+use shard::filter_index::TopicHasher;
 use shard::{OverlapDelivery, Time};
 
 use crate::network::{Incoming, Link, LinkId, Phase, Request, SubscriptionRequest, WillOffer};
@@ -70,6 +71,9 @@ pub struct Message {
     pub unstored: u32,
     /// It may be processed late, by a connection that its client has given up.
     pub is_loose: bool,
+    /// With RETAIN: it may go to subscribers directly rather than by the owner of its topic, because its publisher's
+    /// messages to the topic, or to one that it is taken for, have.
+    may_go_directly: bool,
     shared_emitted: u32,
     pub shared_app: u32,
     /// Deliveries taken back from members whose session ended.
@@ -163,6 +167,10 @@ pub struct Oracle {
     shared_judged: Vec<u32>,
     next_will_at: Time,
     next_expiry_at: Time,
+    /// Copies have been dropped at full lanes, sockets or queues.
+    pub are_copies_dropped: bool,
+    /// By topic: those of one number are one to what a session knows of its topics.
+    direct_bits: Vec<u64>,
     /// When somebody last left each filter (shared ones).
     left: Vec<u64>,
     group_expected: Vec<GroupExpectation>,
@@ -188,6 +196,7 @@ fn count(counts: &[u8], uid: u32) -> u8 {
 impl Oracle {
     pub fn new(plan: Arc<Plan>) -> Oracle {
         let clients = plan.clients.len();
+        let hasher = TopicHasher::with_seed(plan.config.hash_seed);
         Oracle {
             messages: Vec::new(),
             sessions: (0..clients).map(|_| Session::default()).collect(),
@@ -200,6 +209,8 @@ impl Oracle {
             shared_judged: Vec::new(),
             next_will_at: Time::MAX,
             next_expiry_at: Time::MAX,
+            are_copies_dropped: false,
+            direct_bits: TOPICS.iter().map(|topic| hasher.hash(topic) & 31).collect(),
             left: vec![0; FILTERS.len()],
             group_expected: Vec::new(),
             plan,
@@ -247,6 +258,7 @@ impl Oracle {
             will: is_will.then_some(WillFate::Waiting),
             unstored: 0,
             is_loose: false,
+            may_go_directly: self.may_go_directly(publisher, topic),
             shared_emitted: 0,
             shared_app: 0,
             shared_returned: 0,
@@ -255,6 +267,14 @@ impl Oracle {
             self.expect(uid);
         }
         uid
+    }
+
+    fn may_go_directly(&self, publisher: usize, topic: usize) -> bool {
+        self.messages.iter().any(|former| {
+            former.publisher == publisher
+                && self.direct_bits[former.topic] == self.direct_bits[topic]
+                && (former.topic != topic || !former.retain || former.may_go_directly)
+        })
     }
 
     /// Notes who has to get the message: sessions and groups whose subscription was confirmed before.
@@ -692,7 +712,7 @@ impl Oracle {
 
         let (mut candidates, mut best, mut is_qos_possible, mut is_stable) =
             (0, QoS::AtMostOnce, false, true);
-        let (mut is_retain_kept, mut is_shared) = (false, false);
+        let (mut is_retain_kept, mut is_shared, mut is_asked_for) = (false, false, false);
         let mut identifiers: Vec<u32> = Vec::new();
         for subscription in &session.subscriptions {
             let request = &subscription.request;
@@ -708,6 +728,8 @@ impl Oracle {
             is_qos_possible |= qos == delivered;
             is_retain_kept |= request.retain_as_published;
             is_shared |= request.filter >= SHARED_FROM;
+            // Its state is asked for when SUBACK leaves, but never for what comes live behind that.
+            is_asked_for |= subscription.confirmed >= message.written;
             is_stable &= subscription.confirmed < message.written
                 && subscription.ended == NEVER
                 && !subscription.is_leaving;
@@ -739,6 +761,11 @@ impl Oracle {
         }
         if publish.retain {
             // A replay may come any number of times.
+            let may_repeat = self.are_copies_dropped || message.may_go_directly || message.sends > 1;
+            ensure!(
+                is_asked_for || is_retain_kept || may_repeat || message.is_loose,
+                "message {uid} was published behind SUBACK and comes as state"
+            );
             return Ok(());
         }
         let times = bump(&mut session.emitted, uid) as u32;

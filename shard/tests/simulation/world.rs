@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use protocol::{Packet, QoS, ReasonCode, Version};
-use shard::{AuthVerdict, EndReason, Metrics, ShardId, Time};
+use shard::{AuthVerdict, DropReason, EndReason, Metrics, ShardId, Time};
 
 use crate::network::{Decoded, Event, Link, LinkId, Phase};
 use crate::oracle::{Ending, Oracle, Verdict, ensure, read_uid};
@@ -664,6 +664,14 @@ impl World {
 
     fn judge(&mut self, id: LinkId, decoded: &Decoded<'_>, is_prompt: bool) -> Result<Event, String> {
         let now = self.node.now;
+        if matches!(decoded, Decoded::Publish(incoming) if incoming.publish.retain) {
+            let reasons = [DropReason::LaneFull, DropReason::SlowConsumer, DropReason::QueueFull];
+            let dropped = |metrics: &Metrics| {
+                let of_qos = metrics.publish_dropped.iter();
+                of_qos.map(|counts| reasons.map(|reason| counts[reason as usize]).iter().sum::<u64>()).sum()
+            };
+            self.oracle.are_copies_dropped = self.node.sum(dropped) > 0;
+        }
         let World { links, oracle, plan, .. } = self;
         let link = &mut links[id];
         let packet = match decoded {
@@ -759,7 +767,7 @@ impl World {
             |client| plan.clients[client].packet_size_max.unwrap_or(u32::MAX) as usize,
             self.node.now,
         );
-        let full = shard::DropReason::QueueFull as usize;
+        let full = DropReason::QueueFull as usize;
         let dropped = self.node.sum(|m| m.publish_dropped[1][full] + m.publish_dropped[2][full]);
         ensure!(
             self.plan.is_bounded || dropped == 0,
