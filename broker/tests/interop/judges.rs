@@ -38,10 +38,15 @@ impl Judge {
     }
 }
 
-const ALL: &[Version] = &[Version::V31, Version::V311, Version::V5];
+pub const ALL: &[Version] = &[Version::V31, Version::V311, Version::V5];
 
 pub const JUDGES: &[Judge] = &[
-    Judge { name: "paho", versions: ALL, without: &[], command: || python("paho/table.py") },
+    Judge {
+        name: "paho",
+        versions: ALL,
+        without: &[("receive_maximum_of_server", None, "keeps to a smaller window of its own")],
+        command: || python("paho/table.py"),
+    },
     Judge {
         name: "mosquitto",
         versions: ALL,
@@ -56,6 +61,12 @@ pub const JUDGES: &[Judge] = &[
             ("unsubscribe", None, "prints no codes"),
             ("keep_alive", None, "5 s at least"),
             ("assigned_client_id", None, "prints none"),
+            ("topic_alias_received", None, "prints none"),
+            ("receive_maximum_of_server", None, "keeps to a smaller window of its own"),
+            ("maximum_packet_size_of_server", None, "looks at the size itself"),
+            ("keep_alive_expires", None, "5 s at least"),
+            ("keep_alive_of_server", None, "prints none"),
+            ("empty_client_id", None, "makes an id itself"),
         ],
         command: || python("mosquitto/table.py"),
     },
@@ -66,6 +77,9 @@ pub const JUDGES: &[Judge] = &[
             ("resume_inflight", Some(Version::V31), "holds acknowledgements back in version 5 only"),
             ("resume_inflight", Some(Version::V311), "holds acknowledgements back in version 5 only"),
             ("receive_maximum", None, "does not read on while an acknowledgement is held back"),
+            ("receive_maximum_of_server", None, "does not keep to it"),
+            ("maximum_packet_size_of_server", None, "looks at the size itself"),
+            ("keep_alive_expires", None, "pings by itself"),
         ],
         command: || {
             let mut command = Command::new("node");
@@ -76,7 +90,12 @@ pub const JUDGES: &[Judge] = &[
     Judge {
         name: "rumqttc",
         versions: &[Version::V311, Version::V5],
-        without: &[("keep_alive", Some(Version::V5), "5 s at least")],
+        without: &[
+            ("keep_alive", Some(Version::V5), "5 s at least"),
+            ("keep_alive_expires", None, "pings by itself"),
+            ("topic_alias_received", None, "does not show them"),
+            ("maximum_packet_size_of_server", None, "looks at the size itself"),
+        ],
         command: super::rumqttc_table::command,
     },
     Judge {
@@ -93,7 +112,8 @@ pub const JUDGES: &[Judge] = &[
                 Some(Version::V311),
                 "may ping as late as one and a half intervals, when a broker gives up",
             ),
-            ("retain_as_published", None, "does not read RETAIN in version 5"),
+            ("keep_alive_expires", None, "pings by itself"),
+            ("topic_alias_received", None, "does not show them"),
             ("subscription_ids", None, "keeps one identifier of a message"),
         ],
         command: || Command::new(setting("SHARDMQ_TEST_GO_TABLE")),

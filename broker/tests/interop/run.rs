@@ -17,8 +17,6 @@ pub struct Run {
     version: Version,
     shards: usize,
     report: OnceLock<Report>,
-    /// Against a broker of its own, for rows that failed in the first.
-    second: OnceLock<Report>,
 }
 
 struct Report {
@@ -39,20 +37,12 @@ impl Report {
 
 impl Run {
     pub fn new(judge: &'static Judge, version: Version, shards: usize) -> Run {
-        Run { judge, version, shards, report: OnceLock::new(), second: OnceLock::new() }
+        Run { judge, version, shards, report: OnceLock::new() }
     }
 
-    /// The first row that is asked for runs the whole table, the others wait for it. Many rows end by a library's own time
-    /// limits, which a busy machine can exceed: a row that fails is tried once more, and said to have been.
+    /// The first row that is asked for runs the whole table, the others wait for it.
     pub fn verdict(&self, row: &str) -> Result<(), String> {
-        let report = self.report.get_or_init(|| self.make_report());
-        report.verdict(row).or_else(|fault| {
-            eprintln!(
-                "{}, {} shards: {row} failed and is tried again: {fault}",
-                self.judge.name, self.shards
-            );
-            self.second.get_or_init(|| self.make_report()).verdict(row)
-        })
+        self.report.get_or_init(|| self.make_report()).verdict(row)
     }
 
     fn make_report(&self) -> Report {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
@@ -77,7 +76,7 @@ func connectWith(id, version string, with options) *peer {
 	conn, err := net.Dial("tcp", address)
 	succeeds(err, "dial")
 	p := &peer{
-		wire:  &wire{Conn: conn, acks: make(chan struct{}, messagesMax), closed: make(chan struct{})},
+		wire:  newWire(conn),
 		inbox: make(chan message, messagesMax),
 		ends:  make(chan string, 10),
 	}
@@ -146,6 +145,14 @@ func (p *peer) expect(payloads ...string) {
 	p.expectNothing()
 }
 
+// All messages up to the one with this payload.
+func (p *peer) until(payload string) (all []message) {
+	for len(all) == 0 || all[len(all)-1].text() != payload {
+		all = append(all, p.message())
+	}
+	return all
+}
+
 func (p *peer) expectNothing() {
 	time.Sleep(doubt)
 	equal(len(p.inbox), 0, "further messages")
@@ -171,29 +178,4 @@ func (p *peer) end() string {
 	case <-time.After(patience):
 		panic("the connection does not end")
 	}
-}
-
-// A connection that tells when a PUBACK has been written and when it is closed, which the libraries do behind our back.
-type wire struct {
-	net.Conn
-	acks    chan struct{}
-	closed  chan struct{}
-	closing sync.Once
-}
-
-func (w *wire) Close() error {
-	err := w.Conn.Close()
-	w.closing.Do(func() { close(w.closed) })
-	return err
-}
-
-func (w *wire) Write(bytes []byte) (int, error) {
-	count, err := w.Conn.Write(bytes)
-	if len(bytes) > 0 && bytes[0] == 0x40 {
-		select {
-		case w.acks <- struct{}{}:
-		default: // Only rows with manual acknowledgements count them.
-		}
-	}
-	return count, err
 }

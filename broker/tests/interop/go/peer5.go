@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
@@ -14,7 +15,7 @@ type client5 struct {
 	wire *wire
 }
 
-// Hands over packets as they come, with their ids. The library does not read RETAIN and DUP.
+// Hands over packets as they come, with their ids. The library does not read RETAIN and DUP: they are from the wire.
 type router struct {
 	peer *peer
 	// Acknowledges by hand; set before the connection is.
@@ -26,19 +27,49 @@ func (r *router) UnregisterHandler(string)                    {}
 func (r *router) SetDebugLogger(paho.Logger)                  {}
 
 func (r *router) Route(packet *packets.Publish) {
+	flags := <-r.peer.wire.publishes
 	r.peer.inbox <- message{
-		topic: packet.Topic, payload: packet.Payload, qos: packet.QoS,
+		topic: packet.Topic, payload: packet.Payload, qos: packet.QoS, retain: flags&1 != 0, dup: flags&8 != 0,
 		packetID: packet.PacketID, properties: packet.Properties,
 		ack: func() { succeeds(r.client.Ack(paho.PublishFromPacketPublish(packet)), "ack") },
 	}
 }
 
+// The library's pinger, which misses a stop before it has started and holds back the word of the end until it would ping.
+type pinger struct {
+	paho.Pinger
+	over chan struct{}
+}
+
+func (p *pinger) Start(conn net.Conn, interval time.Duration) {
+	defer close(p.over)
+	p.Pinger.Start(conn, interval)
+}
+
+func (p *pinger) Stop() {
+	go func() {
+		for {
+			p.Pinger.Stop()
+			select {
+			case <-p.over:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+}
+
 func connect5(p *peer, id string, with options) {
+	p.wire.publishes = make(chan byte, messagesMax)
 	messages := &router{peer: p}
+	// The library learns of it from the connection.
+	unanswered := func(error) { p.wire.Close() }
+	pings := &pinger{Pinger: paho.DefaultPingerWithCustomFailHandler(unanswered), over: make(chan struct{})}
 	c := paho.NewClient(paho.ClientConfig{
 		ClientID:                   id,
 		Conn:                       packets.NewThreadSafeConn(p.wire),
 		Router:                     messages,
+		PingHandler:                pings,
 		PacketTimeout:              patience,
 		EnableManualAcknowledgment: with.manualAcks,
 		SendAcksInterval:           5 * time.Millisecond,
@@ -94,7 +125,6 @@ func (c client5) publish(topic string, payload []byte, qos byte, retain bool, pr
 	succeeds(err, "acknowledgement")
 }
 
-// Its own Disconnect can wait for the next ping after the connection is closed.
 func (c client5) disconnect() {
 	go c.Disconnect(&paho.Disconnect{ReasonCode: 0})
 	select {

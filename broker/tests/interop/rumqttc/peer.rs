@@ -19,7 +19,7 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to look for something that must not come.
 pub const DOUBT: Duration = Duration::from_millis(200);
 /// Requests that wait in the library.
-const REQUESTS_MAX: usize = 1000;
+const REQUESTS_MAX: usize = 3000;
 /// Bytes; the library refuses more than 10 KiB by default.
 const PACKET_MAX: u32 = 2 << 20;
 const KEPT_S: u32 = 3600;
@@ -239,6 +239,18 @@ impl Peer {
             .try_publish_with_properties(topic, qos_5(1), false, payload, properties)
             .expect("there is room");
         self.published.recv_timeout(PATIENCE).expect("acknowledged");
+    }
+
+    /// At QoS 1, one behind the other without waiting; returns when all are acknowledged.
+    #[track_caller]
+    pub fn publish_at_once(&self, topic: &str, count: usize) {
+        let Client::V5(client) = &self.client else { panic!("a row of version 5") };
+        for _ in 0..count {
+            client.try_publish(topic, qos_5(1), false, "x").expect("there is room");
+        }
+        for _ in 0..count {
+            self.published.recv_timeout(PATIENCE).expect("acknowledged");
+        }
     }
 
     #[track_caller]
