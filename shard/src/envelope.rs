@@ -48,7 +48,7 @@ pub struct RetainedQuery {
 #[derive(Debug)]
 pub struct RetainedPage {
     pub replay: u64,
-    /// As it was asked for.
+    /// As it was asked for, or `u64::MAX` if nothing is left out.
     pub bound: u64,
     pub batch: Batch,
     pub next: Option<String>,

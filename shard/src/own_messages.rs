@@ -47,7 +47,7 @@ impl Shard {
         };
         self.store_and_number(&message);
         let hash = self.hasher.hash(topic);
-        self.deliver(&message, hash, None, &mut false);
+        self.deliver(self.id, &message, hash, None, &mut false);
         for shard in self.routes.interested(topic, hash).iter() {
             self.forward(shard, &message, Instructions::default(), None);
         }

@@ -242,12 +242,14 @@ impl Shard {
                 return self.route_by_owner(owner, message, can_wait, wait);
             }
             remote = self.routes.interested(message.topic, hash);
-            keeper = Some(self.placement.retained_owner(hash)).filter(|k| message.retain && *k != self.id);
+            let owner = self.placement.retained_owner(hash);
+            keeper = Some(owner).filter(|owner| message.retain && *owner != self.id);
             if can_wait && remote.iter().chain(keeper).any(|shard| self.is_congested(shard)) {
                 return Routed::Congested;
             }
-            if let (Origin::Publisher(session) | Origin::Detached(session), false) =
-                (origin, remote.is_empty())
+            if let Origin::Publisher(session) | Origin::Detached(session) = origin
+                && !remote.is_empty()
+                && owner != self.id
             {
                 self.sessions[session as usize].direct.note(hash, self.now);
             }
@@ -265,7 +267,7 @@ impl Shard {
             }
         }
         let mut is_refused = false;
-        let mut is_matched = self.deliver(message, hash, wait, &mut is_refused);
+        let mut is_matched = self.deliver(self.id, message, hash, wait, &mut is_refused);
         if !self.groups.is_empty() {
             is_matched |= self.share(message, hash, wait, &mut is_refused);
         }
@@ -342,7 +344,7 @@ impl Shard {
                     self.store_retained(&message, 0);
                 }
                 let hash = self.hasher.hash(message.topic);
-                self.deliver(&message, hash, wait, &mut is_refused);
+                self.deliver(from, &message, hash, wait, &mut is_refused);
             }
             self.close_wait(wait);
         }
@@ -352,9 +354,11 @@ impl Shard {
 
     // ---- local delivery ----
 
-    /// Hands the message to every session here that subscribed to its topic; true if there was one.
+    /// Hands the message, which the shard `router` has sent to us, to every session here that subscribed to its topic;
+    /// true if there was one.
     pub(crate) fn deliver(
         &mut self,
+        router: ShardId,
         message: &Message<'_>,
         hash: u64,
         wait: Option<u32>,
@@ -368,6 +372,7 @@ impl Shard {
             let mut frames = std::mem::take(&mut self.frames);
             frames.begin(matches.len());
             let mut stored = NO_MESSAGE;
+            let has_bypassed_owner = message.retain && self.placement.retained_owner(hash) != router;
             for (index, found) in matches.iter().enumerate() {
                 let subscriber = &found.subscriber;
                 let identifiers = self.identifiers_of(found, index as u32);
@@ -401,6 +406,9 @@ impl Shard {
                         self.keep_for_later(subscriber.session, message, copy, &mut stored, wait, is_refused)
                     }
                 };
+                if has_bypassed_owner {
+                    self.note_live(subscriber.session, hash);
+                }
             }
             self.messages.release(stored);
             self.frames = frames;

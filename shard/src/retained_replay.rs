@@ -12,6 +12,7 @@ use crate::message::{Instructions, Message, NO_MESSAGE};
 use crate::metrics::DropReason;
 use crate::publish::{Copy, Refusal};
 use crate::retained::ScanEnd;
+use crate::session::HashSeed;
 use crate::shard::Shard;
 
 /// Messages and bytes of one page, and topics looked at for it.
@@ -22,6 +23,9 @@ const PAGE_VISITS: usize = 4096;
 /// The bound of an owner that has not confirmed its route, and of one whose live messages cannot be relied on: nothing
 /// is left out.
 pub(crate) const UNKNOWN: u64 = u64::MAX;
+
+/// Topics of one replay whose state is known to be superseded; of others a live message may be followed by a former state.
+const SUPERSEDED_MAX: usize = 4096;
 
 /// Who is asked for what.
 #[derive(Debug)]
@@ -63,8 +67,13 @@ pub(crate) struct Replay {
     /// Frames of the current page and how far they are sent.
     page: Vec<u8>,
     sent: usize,
+    /// Nothing was left out of the page, because live messages cannot be relied on.
+    is_complete: bool,
     /// The current owner has been asked and has not answered.
     is_asked: bool,
+    /// Hashes of topics that a message with RETAIN has come live of without passing through their owner, and which thus may be
+    /// ahead of its answer: their state is older, or that message.
+    superseded: hashbrown::HashSet<u64, HashSeed>,
 }
 
 impl Replay {
@@ -86,7 +95,9 @@ impl Replay {
             after: None,
             page: Vec::new(),
             sent: 0,
+            is_complete: false,
             is_asked: false,
+            superseded: hashbrown::HashSet::default(),
         }
     }
 
@@ -119,8 +130,9 @@ impl Replay {
         self.sent < self.page.len()
     }
 
-    fn take_page(&mut self, batch: Batch, next: Option<String>) {
+    fn take_page(&mut self, RetainedPage { batch, next, bound, .. }: RetainedPage) {
         self.is_asked = false;
+        self.is_complete = bound == UNKNOWN;
         self.page = batch.bytes;
         self.sent = 0;
         if next.is_none() {
@@ -154,8 +166,8 @@ impl Shard {
                 bytes_max: PAGE_BYTES,
             };
             if owner == self.id {
-                let (batch, next) = self.retained_page(&query);
-                replay.take_page(batch, next);
+                let page = self.retained_page(query);
+                replay.take_page(page);
             } else {
                 replay.is_asked = true;
                 self.replays.insert(replay.number, session);
@@ -169,6 +181,16 @@ impl Shard {
         }
     }
 
+    /// A message with RETAIN has come live, not by the owner of its topic.
+    #[inline]
+    pub(crate) fn note_live(&mut self, session: u32, topic_hash: u64) {
+        for replay in &mut self.sessions[session as usize].replays {
+            if replay.superseded.len() < SUPERSEDED_MAX {
+                replay.superseded.insert(topic_hash);
+            }
+        }
+    }
+
     /// True if the page is sent completely.
     fn send_page(&mut self, session: u32, id: ConnectionId, replay: &mut Replay) -> bool {
         let mut frames = std::mem::take(&mut self.frames);
@@ -178,8 +200,13 @@ impl Shard {
         while replay.has_page() {
             let (message, _, len) = Message::read(&replay.page[replay.sent..]);
             let copy = Copy { qos: message.qos.min(replay.qos), retain: true, identifiers, group: 0 };
-            let is_own = replay.no_local && message.publisher == self.sessions[session as usize].client_key;
-            if !is_own && !message.is_expired(self.now) {
+            let state = &self.sessions[session as usize];
+            let is_own = replay.no_local && message.publisher == state.client_key;
+            let is_superseded = !replay.superseded.is_empty()
+                && !replay.is_complete
+                && state.drops == replay.asked.drops
+                && replay.superseded.contains(&self.hasher.hash(message.topic));
+            if !is_own && !is_superseded && !message.is_expired(self.now) {
                 let mut stored = NO_MESSAGE;
                 let soft = self.config.limits.output_soft_bytes as usize;
                 let is_full =
@@ -207,13 +234,12 @@ impl Shard {
         true
     }
 
-    /// A page of our own retained messages, and the topic after which the next one begins.
-    fn retained_page(&mut self, query: &RetainedQuery) -> (Batch, Option<String>) {
-        let RetainedQuery { filter, bound, count_max, bytes_max, .. } = query;
+    /// A page of our own retained messages.
+    fn retained_page(&mut self, query: RetainedQuery) -> RetainedPage {
+        let RetainedQuery { replay, filter, after, bound, count_max, bytes_max } = query;
         let mut batch = Batch { bytes: self.spare_buffers.take(), ..Batch::default() };
-        let after = query.after.as_deref();
-        let end = self.retained.scan(filter, after, self.now, PAGE_VISITS, |topic, entry| {
-            if entry.number > *bound {
+        let end = self.retained.scan(&filter, after.as_deref(), self.now, PAGE_VISITS, |topic, entry| {
+            if entry.number > bound {
                 return true;
             }
             let message = Message {
@@ -228,19 +254,19 @@ impl Shard {
             };
             message.write(Instructions::default(), &mut batch.bytes);
             batch.count += 1;
-            batch.count < *count_max && batch.bytes.len() < *bytes_max as usize
+            batch.count < count_max && batch.bytes.len() < bytes_max as usize
         });
-        match end {
-            ScanEnd::Done => (batch, None),
-            ScanEnd::More { after } => (batch, Some(after)),
-        }
+        let next = match end {
+            ScanEnd::Done => None,
+            ScanEnd::More { after } => Some(after),
+        };
+        RetainedPage { replay, bound, batch, next }
     }
 
     pub(crate) fn on_retained_query(&mut self, from: ShardId, mut query: RetainedQuery) {
-        let (replay, bound) = (query.replay, query.bound);
-        query.bound = self.retained_progress.bound_for(from, bound);
-        let (batch, next) = self.retained_page(&query);
-        self.send(from, Envelope::RetainedPage(Box::new(RetainedPage { replay, bound, batch, next })));
+        query.bound = self.retained_progress.bound_for(from, query.bound);
+        let page = self.retained_page(query);
+        self.send(from, Envelope::RetainedPage(Box::new(page)));
     }
 
     pub(crate) fn on_retained_page(&mut self, _from: ShardId, page: RetainedPage) {
@@ -248,11 +274,11 @@ impl Shard {
         let Some(session) = self.replays.remove(&page.replay) else { return };
         let state = &mut self.sessions[session as usize];
         let Some(replay) = state.replays.iter_mut().find(|r| r.number == page.replay) else { return };
-        if page.bound != replay.asked.bound(state.drops) {
+        if page.bound == UNKNOWN || page.bound == replay.asked.bound(state.drops) {
+            replay.take_page(page);
+        } else {
             // It has lost a delivery since, perhaps one that this page leaves out: asked again.
             replay.is_asked = false;
-        } else {
-            replay.take_page(page.batch, page.next);
         }
         self.pull(session);
     }

@@ -234,6 +234,29 @@ fn pages_that_are_read_later_leave_out_what_came_live() {
 }
 
 #[test]
+fn a_message_that_passed_the_owner_is_not_followed_by_a_former_state() {
+    let mut node = node();
+    let topic = owned_topic(&node, "t");
+    let mut publisher = client_on(&mut node, PUBLISHERS, "pub");
+    let mut first = client_on(&mut node, SUBSCRIBERS, "first");
+    let mut second = client_on(&mut node, SUBSCRIBERS, "second");
+    publisher.publish(&mut node, &topic, "old", AtLeastOnce, true);
+    node.now += 60_000;
+    first.subscribe(&mut node, &topic, AtLeastOnce);
+    // From now on its messages to the topic go to subscribers directly.
+    publisher.publish(&mut node, &topic, "plain", AtLeastOnce, false);
+    node.are_lanes_held = true;
+    subscribe(&mut node, &mut second, &topic);
+    publisher.publish(&mut node, &topic, "new", AtLeastOnce, true);
+    serve(&mut node, PUBLISHERS, SUBSCRIBERS);
+    // The owner reads the question before it is told to store the message.
+    serve(&mut node, SUBSCRIBERS, OWNER);
+    run_all(&mut node);
+    assert_eq!(received(&mut node, &mut first), [state("old"), live("plain"), live("new")]);
+    assert_eq!(received(&mut node, &mut second), [live("new")]);
+}
+
+#[test]
 fn a_copy_that_was_dropped_at_a_full_lane_comes_as_state() {
     let mut node = node();
     let topic = owned_topic(&node, "t");
@@ -244,6 +267,9 @@ fn a_copy_that_was_dropped_at_a_full_lane_comes_as_state() {
     node.are_lanes_held = true;
     subscribe(&mut node, &mut subscriber, &topic);
     confirm_routes(&mut node);
+    publisher.publish(&mut node, &topic, "first", AtMostOnce, true);
+    serve(&mut node, PUBLISHERS, OWNER);
+    serve(&mut node, OWNER, SUBSCRIBERS);
     publisher.publish(&mut node, &topic, "new", AtMostOnce, true);
     node.lane_capacity = 0;
     neighbour.publish(&mut node, "other", "fills the lane", AtMostOnce, false);
@@ -251,7 +277,7 @@ fn a_copy_that_was_dropped_at_a_full_lane_comes_as_state() {
     assert_eq!(node.sum(|metrics| metrics.lane_full), 1);
     node.lane_capacity = usize::MAX;
     run_all(&mut node);
-    assert_eq!(received(&mut node, &mut subscriber), [live("fills the lane"), state("new")]);
+    assert_eq!(received(&mut node, &mut subscriber), [live("first"), live("fills the lane"), state("new")]);
 }
 
 #[test]

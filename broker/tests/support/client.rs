@@ -53,6 +53,8 @@ impl Client {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
+        // An acknowledgement and a request behind it are two writes.
+        stream.set_nodelay(true).expect("a socket");
         Client { stream, input: vec![], version: Version::V5 }
     }
 

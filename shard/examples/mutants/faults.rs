@@ -41,7 +41,9 @@ faults! {
     "no-clear", "an empty payload does not clear the retained message", "retained_order.rs",
         "            self.retained.remove(message.topic);\n            return true;" => "            return true;";
     "state-twice", "a retained message that comes live comes as state too", "retained_replay.rs",
-        "if entry.number > *bound {" => "if entry.number > *bound && *bound == 0 {";
+        "if entry.number > bound {" => "if entry.number > bound && bound == 0 {";
+    "state-former", "a former state follows what came live", "retained_replay.rs",
+        "let is_superseded = !replay.superseded.is_empty()" => "let is_superseded = false";
     "state-missed", "what came before a further subscription is taken for live", "retained_order.rs",
         "*seen = retained.max(*seen);" => "let _ = (retained, seen);";
     "late-expiry", "an expired message is sent from the queue", "waiting.rs",

@@ -3,6 +3,7 @@
 //! Server to client traffic is judged when a shard emits it, so that the order and the time are the shard's; what a
 //! client owns in the end is judged by what has arrived.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use protocol::{QoS, ReasonCode, Version};
@@ -131,6 +132,8 @@ pub struct Session {
     app: Vec<u8>,
     /// Last message by publisher, topic, QoS published and QoS delivered.
     last: Vec<u32>,
+    /// Last message with RETAIN that came live by publisher and topic, and when.
+    live_retained: HashMap<(usize, usize), (u32, u64)>,
     expected: Vec<u32>,
 }
 
@@ -273,7 +276,7 @@ impl Oracle {
         self.messages.iter().any(|former| {
             former.publisher == publisher
                 && self.direct_bits[former.topic] == self.direct_bits[topic]
-                && (former.topic != topic || !former.retain || former.may_go_directly)
+                && (!former.retain || former.may_go_directly)
         })
     }
 
@@ -761,12 +764,23 @@ impl Oracle {
         }
         if publish.retain {
             // A replay may come any number of times.
-            let may_repeat = self.are_copies_dropped || message.may_go_directly || message.sends > 1;
+            let may_repeat =
+                self.are_copies_dropped || is_retain_kept || message.sends > 1 || message.is_loose;
             ensure!(
-                is_asked_for || is_retain_kept || may_repeat || message.is_loose,
+                is_asked_for || may_repeat || message.may_go_directly,
                 "message {uid} was published behind SUBACK and comes as state"
             );
+            if let Some(&(live, at)) = session.live_retained.get(&(message.publisher, message.topic)) {
+                let is_answer = session.subscriptions.iter().any(|subscription| subscription.confirmed > at);
+                ensure!(
+                    live <= uid || is_answer || may_repeat || message.will.is_some(),
+                    "message {uid} comes as state behind message {live}, which came live"
+                );
+            }
             return Ok(());
+        }
+        if message.retain && message.will.is_none() && message.sends == 1 && !message.is_loose {
+            session.live_retained.insert((message.publisher, message.topic), (uid, self.clock));
         }
         let times = bump(&mut session.emitted, uid) as u32;
         let copies = if per_subscription { candidates } else { 1 };
