@@ -34,10 +34,13 @@ pub struct AccessRule {
 #[derive(Clone, Debug)]
 pub(crate) struct ClientAccess {
     /// None: no rule concerns it.
-    rules: Option<Box<[Resolved]>>,
+    rules: Option<Box<Rules>>,
     is_default_allow: bool,
     is_sys_subscribe_allowed: bool,
 }
+
+#[derive(Clone, Debug)]
+struct Rules(Box<[Resolved]>);
 
 #[derive(Clone, Debug)]
 struct Resolved {
@@ -71,7 +74,7 @@ impl AccessPolicy {
             })
             .collect();
         ClientAccess {
-            rules: (!resolved.is_empty()).then(|| resolved.into()),
+            rules: (!resolved.is_empty()).then(|| Box::new(Rules(resolved.into()))),
             is_default_allow: self.is_default_allow,
             is_sys_subscribe_allowed: self.is_sys_subscribe_allowed,
         }
@@ -81,7 +84,7 @@ impl AccessPolicy {
 impl ClientAccess {
     #[inline]
     pub fn may_publish(&self, topic: &str) -> bool {
-        let Some(rules) = &self.rules else { return self.is_default_allow };
+        let Some(Rules(rules)) = self.rules.as_deref() else { return self.is_default_allow };
         let covers =
             |rule: &&Resolved| rule.publish.iter().any(|filter| protocol::topic::matches(filter, topic));
         rules.iter().find(covers).map_or(self.is_default_allow, |rule| !rule.is_deny)
@@ -97,7 +100,7 @@ impl ClientAccess {
         if !self.is_sys_subscribe_allowed && (filter == "$SYS" || filter.starts_with("$SYS/")) {
             return false;
         }
-        let Some(rules) = &self.rules else { return self.is_default_allow };
+        let Some(Rules(rules)) = self.rules.as_deref() else { return self.is_default_allow };
         for rule in rules {
             let is_meant =
                 |other: &str| if rule.is_deny { overlaps(other, filter) } else { covers(other, filter) };

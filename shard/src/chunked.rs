@@ -13,9 +13,15 @@ pub(crate) struct ChunkedVec<T> {
     len: usize,
 }
 
+impl<T> Default for ChunkedVec<T> {
+    fn default() -> Self {
+        ChunkedVec { chunks: Vec::new(), len: 0 }
+    }
+}
+
 impl<T> ChunkedVec<T> {
     pub fn new() -> ChunkedVec<T> {
-        ChunkedVec { chunks: Vec::new(), len: 0 }
+        ChunkedVec::default()
     }
 
     #[inline]

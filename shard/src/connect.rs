@@ -9,7 +9,7 @@ use crate::inflight::Inflight;
 use crate::metrics::{DropReason, EndReason};
 use crate::outputs::Move;
 use crate::queue::Queue;
-use crate::session::{HashSeed, Session, UnreleasedIds, Will};
+use crate::session::{Session, Subscriptions, UnreleasedIds, Will};
 use crate::shard::{Flow, MEMORY_REFUSE_PERCENT, Shard};
 use crate::{Authentication, Time};
 
@@ -64,10 +64,10 @@ impl Shard {
             return Err(ReasonCode::ServerUnavailable);
         }
         let limits = &self.config.limits;
-        let known = self.sessions_by_client_id.get(connect.client_id);
+        let known = self.find_session(connect.client_id);
         // A client that comes back for what waits for it is what frees the memory.
         let is_resumed = !connect.clean_start
-            && known.is_some_and(|&index| self.sessions[index as usize].expires_at > self.now);
+            && known.is_some_and(|index| self.sessions[index as usize].expires_at > self.now);
         let is_memory_short = self.memory_percent() >= MEMORY_REFUSE_PERCENT;
         if (is_memory_short && !is_resumed)
             || (known.is_none() && self.sessions.len() >= limits.sessions_max as usize)
@@ -95,14 +95,20 @@ impl Shard {
     fn move_connection(&mut self, id: ConnectionId, to: crate::ShardId) -> Flow {
         let Some(connection) = self.connection(id) else { return Flow::End };
         // `on_bytes` keeps the CONNECT and what follows it unread, then calls `finish_move`.
-        connection.moving_to = Some(to);
+        if let Some(opening) = &mut connection.opening {
+            opening.moving_to = Some(to);
+        }
         Flow::Pause
     }
 
     /// Takes the connections out that turned out to live elsewhere; called once their input is complete.
     pub(crate) fn finish_move(&mut self, id: ConnectionId) {
-        let Some(to) = self.connection(id).and_then(|connection| connection.moving_to) else { return };
+        let Some(to) = self.connection(id).and_then(|connection| connection.opening.as_ref()?.moving_to)
+        else {
+            return;
+        };
         let Some(connection) = self.remove_connection(id) else { return };
+        let Some(opening) = connection.opening else { return };
         self.metrics.connections_moved += 1;
         // They count where they are served.
         self.metrics.bytes_received -= connection.input.len() as u64;
@@ -110,8 +116,8 @@ impl Shard {
             to,
             unread: connection.input,
             listener: connection.listener,
-            peer: connection.peer,
-            accepted_at: connection.accepted_at,
+            peer: opening.peer,
+            accepted_at: opening.accepted_at,
         };
         self.outputs.moves.push((id, moved));
     }
@@ -152,7 +158,7 @@ impl Shard {
         self.make_live(id, session_index, connect);
         self.write_connack(id, session_index, session_present, is_assigned, connect, auth_data);
         let Some(connection) = self.connection(id) else { return Flow::End };
-        let (packet_at, keep_alive_ms) = (connection.packet_at, connection.keep_alive_ms);
+        let (packet_at, keep_alive_ms) = (connection.packet_at, Time::from(connection.keep_alive_ms));
         if keep_alive_ms > 0 {
             self.set_connection_timer(id, packet_at + keep_alive_ms);
         }
@@ -167,7 +173,7 @@ impl Shard {
     fn unused_client_id(&mut self) -> String {
         loop {
             let id = self.placement.assign_client_id(self.id, &mut self.assigned_ids);
-            if !self.sessions_by_client_id.contains_key(id.as_str()) {
+            if self.find_session(&id).is_none() {
                 return id;
             }
         }
@@ -175,7 +181,7 @@ impl Shard {
 
     /// Ends what Clean Start or takeover end, and returns the session of the client with "it existed".
     fn open_session(&mut self, id: ConnectionId, client_id: &str, connect: &Connect<'_>) -> (u32, bool) {
-        if let Some(&existing) = self.sessions_by_client_id.get(client_id)
+        if let Some(existing) = self.find_session(client_id)
             && let Some(first) = self.sessions[existing as usize].connection
         {
             self.metrics.session_takeovers += 1;
@@ -187,7 +193,7 @@ impl Shard {
             }
             self.end_connection(first, EndReason::Takeover, Some(ReasonCode::SessionTakenOver));
         }
-        if let Some(&existing) = self.sessions_by_client_id.get(client_id) {
+        if let Some(existing) = self.find_session(client_id) {
             let session = &mut self.sessions[existing as usize];
             let is_over = session.expires_at <= self.now;
             if connect.clean_start || is_over {
@@ -197,7 +203,6 @@ impl Shard {
                 self.end_session(existing, DropReason::SessionEnded);
             } else {
                 // A new connection within the delay withdraws the will [MQTT-3.1.3-9].
-                session.will_at = None;
                 session.will = None;
                 self.update_session(existing, id, connect);
                 return (existing, true);
@@ -206,6 +211,11 @@ impl Shard {
         let index = self.insert_session(client_id, connect);
         self.update_session(index, id, connect);
         (index, false)
+    }
+
+    /// The session of a client, connected or not.
+    pub(crate) fn find_session(&self, client_id: &str) -> Option<u32> {
+        self.clients.find(self.placement.client_key(client_id), client_id, &self.sessions)
     }
 
     fn insert_session(&mut self, client_id: &str, connect: &Connect<'_>) -> u32 {
@@ -218,27 +228,27 @@ impl Shard {
             is_bridge: connect.is_bridge,
             expiry_ms: 0,
             expires_at: 0,
-            subscriptions: hashbrown::HashMap::with_hasher(HashSeed(self.config.hash_seed)),
+            subscriptions: Subscriptions::default(),
             unreleased: UnreleasedIds::default(),
             inflight: Inflight::new(1),
             queue: Queue::default(),
             replays: Default::default(),
             drops: 0,
             will: None,
-            will_at: None,
+            timer: None,
             access: self.access.resolve(client_id, connect.user_name),
             publish_rate: None,
             direct: Default::default(),
             match_epoch: 0,
             match_index: 0,
-            groups: Vec::new(),
+            groups: Default::default(),
         };
         let index = self.sessions.insert(session) as u32;
         if self.session_epochs.len() <= index as usize {
             self.session_epochs.resize(index as usize + 1, 0);
         }
         self.session_epochs[index as usize] = self.session_epochs[index as usize].wrapping_add(1);
-        self.sessions_by_client_id.insert(client_id.into(), index);
+        self.clients.insert(index, &self.sessions);
         self.metrics.sessions += 1;
         index
     }
@@ -255,6 +265,7 @@ impl Shard {
         let inflight_max = receive_maximum.min(limits.inflight_max);
         let expiry_ms = expiry_s.min(limits.session_expiry_max_s) as u64 * 1000;
         let was_persistent = self.sessions[index as usize].is_persistent();
+        self.cancel_session_timer(index);
         let session = &mut self.sessions[index as usize];
         session.connection = Some(id);
         session.version = connect.version;
@@ -279,6 +290,7 @@ impl Shard {
                 retain: will.retain,
                 delay_ms: will.properties.u32(PropertyId::WillDelayInterval).unwrap_or(0) as u64 * 1000,
                 expiry_s: will.properties.u32(PropertyId::MessageExpiryInterval),
+                due_at: None,
             })
         });
         self.count_persistent(was_persistent, expiry_ms > 0);
@@ -306,9 +318,10 @@ impl Shard {
         };
         let Some(connection) = self.connection(id) else { return };
         connection.phase = Phase::Live;
+        connection.opening = None;
         connection.session = session;
         connection.decoder = Decoder { role: Role::Server, version: Some(connect.version), packet_size_max };
-        connection.keep_alive_ms = keep_alive_s as u64 * 1500;
+        connection.keep_alive_ms = keep_alive_s as u32 * 1500;
         connection.packet_at = now;
         connection.aliases_out = (alias_max > 0).then(|| Box::new(AliasesOut::new(alias_max, hash_seed)));
         let listener = connection.listener;
@@ -397,9 +410,7 @@ impl Shard {
 
     /// Repeats what was in flight, in its order, then goes on with what waits.
     fn resume_session(&mut self, session: u32) {
-        for group in self.sessions[session as usize].groups.clone() {
-            self.groups.mark(group);
-        }
+        self.sessions[session as usize].groups.iter().for_each(|group| self.groups.mark(*group));
         self.pull(session);
     }
 

@@ -1,13 +1,14 @@
 //! One socket as the core sees it: the phase, unread input, outgoing bytes, aliases and acknowledgements under way.
 //! Owned by the shard's slab of connections; the session it serves outlives it.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use protocol::{Decoder, Publish, QoS, ReasonCode, Role, Version};
 
 use crate::Time;
 use crate::message::Message;
+use crate::rare::RareQueue;
+use crate::timers::TimerId;
 
 /// Names one socket of a shard. `slot` is dense and reused; `generation` tells the uses apart, so late completions of
 /// a closed socket are recognised.
@@ -61,24 +62,28 @@ pub(crate) struct PendingAck {
     pub wait: Option<u32>,
 }
 
-/// Topics that the client named by alias.
+/// Topics that the client named by alias. Few clients do, so it costs a pointer.
 #[derive(Debug, Default)]
 pub(crate) struct AliasesIn {
-    topics: Vec<Option<Box<str>>>,
+    topics: Option<Box<AliasedTopics>>,
 }
+
+#[derive(Debug, Default)]
+struct AliasedTopics(Vec<Option<Box<str>>>);
 
 impl AliasesIn {
     /// `alias` is between 1 and the announced maximum.
     pub fn set(&mut self, alias: u16, topic: &str) {
+        let AliasedTopics(topics) = &mut **self.topics.get_or_insert_default();
         let at = alias as usize - 1;
-        if self.topics.len() <= at {
-            self.topics.resize(at + 1, None);
+        if topics.len() <= at {
+            topics.resize(at + 1, None);
         }
-        self.topics[at] = Some(topic.into());
+        topics[at] = Some(topic.into());
     }
 
     pub fn get(&self, alias: u16) -> Option<&str> {
-        self.topics.get(alias as usize - 1)?.as_deref()
+        self.topics.as_ref()?.0.get(alias as usize - 1)?.as_deref()
     }
 }
 
@@ -105,14 +110,14 @@ pub(crate) struct Connection {
     /// Index of the session while live.
     pub session: u32,
     pub listener: u16,
-    pub peer: SocketAddr,
-    pub accepted_at: Time,
+    /// Until it is live.
+    pub opening: Option<Box<Opening>>,
     /// When the last packet was complete; keep alive counts from here.
     pub packet_at: Time,
     /// Length of `input` when keep alive last let an unfinished packet count as activity.
     pub arrived: u32,
     /// 1.5 times the keep alive in force; 0 = none.
-    pub keep_alive_ms: u64,
+    pub keep_alive_ms: u32,
     /// Bytes that were read and not served yet: the start of a packet, or all of it while paused.
     pub input: Vec<u8>,
     /// `pause` bits.
@@ -129,8 +134,8 @@ pub(crate) struct Connection {
     /// When the runtime last took or finished a buffer.
     pub output_at: Time,
     pub is_dirty: bool,
-    /// When the connection is looked at next by a timer; `Time::MAX`: not.
-    pub timer_at: Time,
+    /// When the connection is looked at next.
+    pub timer: Option<TimerId>,
     /// The slow consumer deadline is watched.
     pub is_stall_timer_set: bool,
     /// The client's Maximum Packet Size.
@@ -139,10 +144,17 @@ pub(crate) struct Connection {
     pub wants_problem_information: bool,
     pub aliases_in: AliasesIn,
     pub aliases_out: Option<Box<AliasesOut>>,
-    pub pending_acks: VecDeque<PendingAck>,
+    pub pending_acks: RareQueue<PendingAck>,
     /// QoS 2 PUBLISHes of this connection without PUBREL, and QoS 1 ones whose PUBACK waits: held to Receive Maximum.
     pub inbound_inflight: u32,
     pub auth: Option<Box<AuthExchange>>,
+}
+
+/// What is known of a connection before its client is.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub peer: SocketAddr,
+    pub accepted_at: Time,
     /// CONNECT named a client that lives on this shard.
     pub moving_to: Option<crate::ShardId>,
 }
@@ -173,8 +185,7 @@ impl Connection {
             decoder: Decoder { role: Role::Server, version: None, packet_size_max: connect_packet_size_max },
             session: u32::MAX,
             listener,
-            peer,
-            accepted_at: now,
+            opening: Some(Box::new(Opening { peer, accepted_at: now, moving_to: None })),
             packet_at: now,
             arrived: 0,
             keep_alive_ms: 0,
@@ -187,16 +198,15 @@ impl Connection {
             output_out: 0,
             output_at: now,
             is_dirty: false,
-            timer_at: Time::MAX,
+            timer: None,
             is_stall_timer_set: false,
             packet_size_max: u32::MAX,
             wants_problem_information: true,
             aliases_in: AliasesIn::default(),
             aliases_out: None,
-            pending_acks: VecDeque::new(),
+            pending_acks: RareQueue::default(),
             inbound_inflight: 0,
             auth: None,
-            moving_to: None,
         }
     }
 

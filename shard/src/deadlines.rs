@@ -3,22 +3,19 @@
 use protocol::ReasonCode;
 
 use crate::Time;
-use crate::connection::{ConnectionId, Phase};
+use crate::connection::ConnectionId;
 use crate::metrics::{DropReason, EndReason};
 use crate::shard::{Shard, TimerKey};
+use crate::timers::TimerId;
 
 impl Shard {
     pub(crate) fn on_connection_timer(&mut self, id: ConnectionId) {
         let now = self.now;
         let limits = self.config.limits.clone();
         let Some(connection) = self.connection(id) else { return };
-        if connection.timer_at > now {
-            // Another one has taken its place.
-            return;
-        }
-        connection.timer_at = Time::MAX;
-        if connection.phase != Phase::Live {
-            let deadline = connection.accepted_at + limits.connect_timeout_ms;
+        connection.timer = None;
+        if let Some(opening) = &connection.opening {
+            let deadline = opening.accepted_at + limits.connect_timeout_ms;
             match deadline <= now {
                 true => self.end_connection(id, EndReason::ConnectTimeout, None),
                 false => self.set_connection_timer(id, deadline),
@@ -39,10 +36,11 @@ impl Shard {
             }
         }
         if connection.keep_alive_ms > 0 {
-            let deadline = connection.packet_at + connection.keep_alive_ms;
+            let keep_alive_ms = Time::from(connection.keep_alive_ms);
+            let deadline = connection.packet_at + keep_alive_ms;
             // A long packet that arrives at a decent rate is a sign of life; so is our own refusal to read. What counted
             // once does not count again.
-            let wanted = connection.keep_alive_ms / 1000 * limits.packet_rate_min as u64;
+            let wanted = keep_alive_ms / 1000 * limits.packet_rate_min as u64;
             let input_len = connection.input.len();
             let is_arriving = (input_len as u64).saturating_sub(connection.arrived as u64) >= wanted;
             if deadline > now {
@@ -50,7 +48,7 @@ impl Shard {
             } else if connection.paused != 0 || is_arriving {
                 connection.packet_at = now;
                 connection.arrived = input_len as u32;
-                next = next.min(now + connection.keep_alive_ms);
+                next = next.min(now + keep_alive_ms);
             } else {
                 self.end_connection(id, EndReason::KeepAliveTimeout, Some(ReasonCode::KeepAliveTimeout));
                 return;
@@ -66,10 +64,34 @@ impl Shard {
     /// Looks at the connection at that time at the latest.
     pub(crate) fn set_connection_timer(&mut self, id: ConnectionId, at: Time) {
         let Some(connection) = self.connection(id) else { return };
-        if at < connection.timer_at {
-            connection.timer_at = at;
-            self.timers.set(at, TimerKey::Connection(id));
+        let present = connection.timer;
+        if present.is_some_and(|timer| self.timers.time_of(timer) <= at) {
+            return;
         }
+        self.cancel_timer(present, TimerKey::Connection(id));
+        let timer = self.timers.set(at, TimerKey::Connection(id));
+        if let Some(connection) = self.connection(id) {
+            connection.timer = Some(timer);
+        }
+    }
+
+    pub(crate) fn cancel_timer(&mut self, timer: Option<TimerId>, key: TimerKey) {
+        if let Some(timer) = timer {
+            self.timers.cancel(timer, key);
+        }
+    }
+
+    /// Looks at a session without connection when its will is due or its end.
+    pub(crate) fn set_session_timer(&mut self, index: u32) {
+        self.cancel_session_timer(index);
+        let at = self.sessions[index as usize].due_at();
+        let key = TimerKey::Session(index, self.session_epochs[index as usize]);
+        self.sessions[index as usize].timer = Some(self.timers.set(at, key));
+    }
+
+    pub(crate) fn cancel_session_timer(&mut self, index: u32) {
+        let timer = self.sessions[index as usize].timer.take();
+        self.cancel_timer(timer, TimerKey::Session(index, self.session_epochs[index as usize]));
     }
 
     pub(crate) fn is_session(&self, index: u32, epoch: u32) -> bool {
@@ -80,17 +102,16 @@ impl Shard {
         if !self.is_session(index, epoch) || self.sessions[index as usize].connection.is_some() {
             return;
         }
+        self.sessions[index as usize].timer = None;
         let now = self.now;
         if self.sessions[index as usize].expires_at <= now {
             self.metrics.sessions_expired += 1;
             self.end_session(index, DropReason::SessionEnded);
             return;
         }
-        if self.sessions[index as usize].will_at.is_some_and(|at| at <= now) {
+        if self.sessions[index as usize].due_at() <= now {
             self.publish_will(index);
         }
-        let session = &self.sessions[index as usize];
-        let at = session.will_at.unwrap_or(Time::MAX).min(session.expires_at);
-        self.timers.set(at, TimerKey::Session(index, epoch));
+        self.set_session_timer(index);
     }
 }

@@ -2,11 +2,10 @@
 
 use protocol::{Disconnect, Properties, PropertyId, ReasonCode, Version};
 
-use crate::Time;
 use crate::connect::version_index;
 use crate::connection::{ConnectionId, Phase};
 use crate::metrics::{DropReason, EndReason};
-use crate::shard::{Flow, Shard, TimerKey};
+use crate::shard::{Flow, Shard};
 
 impl Shard {
     pub(crate) fn on_disconnect(&mut self, id: ConnectionId, disconnect: &Disconnect<'_>) -> Flow {
@@ -64,26 +63,22 @@ impl Shard {
         let session = &mut self.sessions[index as usize];
         session.connection = None;
         session.expires_at = now.saturating_add(session.expiry_ms);
-        for replay in session.replays.drain(..) {
+        for replay in session.replays.take() {
             self.replays.remove(&replay.number());
         }
-        for group in session.groups.clone() {
-            self.groups.mark(group);
-        }
-        let session = &mut self.sessions[index as usize];
-        let delay_ms = session.will.as_ref().map(|will| will.delay_ms.min(session.expiry_ms));
-        if delay_ms == Some(0) {
-            self.publish_will(index);
-        } else if let Some(delay_ms) = delay_ms {
-            session.will_at = Some(now + delay_ms);
+        session.groups.iter().for_each(|group| self.groups.mark(*group));
+        if let Some(will) = &mut session.will {
+            match will.delay_ms.min(session.expiry_ms) {
+                0 => self.publish_will(index),
+                delay_ms => will.due_at = Some(now + delay_ms),
+            }
         }
         let session = &mut self.sessions[index as usize];
         if !session.is_persistent() {
             self.end_session(index, DropReason::SessionEnded);
             return;
         }
-        let at = session.will_at.unwrap_or(Time::MAX).min(session.expires_at);
-        self.timers.set(at, TimerKey::Session(index, self.session_epochs[index as usize]));
+        self.set_session_timer(index);
     }
 
     /// Ends a session for good: the will that still waits is published, shared messages go to other members, the rest
@@ -92,16 +87,16 @@ impl Shard {
         if self.sessions[index as usize].will.is_some() {
             self.publish_will(index);
         }
-        let filters: Vec<Box<str>> = self.sessions[index as usize].subscriptions.keys().cloned().collect();
-        for filter in filters {
+        for filter in self.sessions[index as usize].subscriptions.filters() {
             self.remove_subscription(index, &filter);
         }
+        self.cancel_session_timer(index);
         let mut session = self.sessions.remove(index as usize);
-        self.sessions_by_client_id.remove(&session.client_id);
+        self.clients.remove(session.client_key, index);
         self.session_epochs[index as usize] = self.session_epochs[index as usize].wrapping_add(1);
         self.metrics.sessions -= 1;
         self.count_persistent(session.is_persistent(), false);
-        for replay in session.replays.drain(..) {
+        for replay in session.replays.take() {
             self.replays.remove(&replay.number());
         }
         let mut returned = Vec::new();
@@ -121,7 +116,7 @@ impl Shard {
 
     /// Ends a client's connection and session on behalf of an administrator.
     pub(crate) fn kick(&mut self, client_id: &str) {
-        let Some(&index) = self.sessions_by_client_id.get(client_id) else { return };
+        let Some(index) = self.find_session(client_id) else { return };
         let was_persistent = self.sessions[index as usize].is_persistent();
         self.sessions[index as usize].expiry_ms = 0;
         self.count_persistent(was_persistent, false);

@@ -7,6 +7,7 @@ use protocol::QoS;
 use slab::Slab;
 
 use crate::Time;
+use crate::chunked::ChunkedVec;
 use crate::queue::{Identifiers, Outgoing};
 
 /// A message that borrows from where its bytes are: a read buffer, a batch, or the store.
@@ -141,7 +142,7 @@ struct Stored {
 /// shard allocates nothing for a message.
 #[derive(Debug, Default)]
 pub(crate) struct MessageStore {
-    slots: Vec<Stored>,
+    slots: ChunkedVec<Stored>,
     free: Vec<MessageRef>,
     bytes: u64,
     count: u64,

@@ -12,7 +12,6 @@ impl Shard {
     /// Publishes the will of a session and forgets it.
     pub(crate) fn publish_will(&mut self, session: u32) {
         let state = &mut self.sessions[session as usize];
-        state.will_at = None;
         let Some(will) = state.will.take() else { return };
         let message = Message {
             topic: &will.topic,

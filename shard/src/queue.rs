@@ -65,9 +65,12 @@ impl Outgoing {
     }
 }
 
-/// FIFO with the bytes of what it holds.
+/// FIFO with the bytes of what it holds. Most sessions never have anything waiting, so it costs a pointer until then.
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
+pub(crate) struct Queue(Option<Box<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
     entries: Fifo<(Outgoing, u32)>,
     bytes: u64,
     /// Entries at QoS 0: further ones must not pass them.
@@ -77,41 +80,46 @@ pub(crate) struct Queue {
 impl Queue {
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.0.as_ref().is_none_or(|waiting| waiting.entries.is_empty())
     }
 
     /// Whether a message of `len` bytes finds no room. An empty queue always takes one.
     pub fn is_full(&self, len: u32, messages_max: u32, bytes_max: u64) -> bool {
-        !self.is_empty()
-            && (self.entries.len() >= messages_max as usize || self.bytes + len as u64 > bytes_max)
+        self.0.as_ref().filter(|waiting| !waiting.entries.is_empty()).is_some_and(|waiting| {
+            waiting.entries.len() >= messages_max as usize || waiting.bytes + len as u64 > bytes_max
+        })
     }
 
     /// Something at QoS 0 waits.
     #[inline]
     pub fn has_qos0(&self) -> bool {
-        self.qos0 > 0
+        self.0.as_ref().is_some_and(|waiting| waiting.qos0 > 0)
     }
 
     pub fn push_back(&mut self, outgoing: Outgoing, len: u32) {
-        self.bytes += len as u64;
-        self.qos0 += (outgoing.qos == QoS::AtMostOnce) as u32;
-        self.entries.push_back((outgoing, len));
+        self.enter(outgoing.qos, len).push_back((outgoing, len));
     }
 
     pub fn push_front(&mut self, outgoing: Outgoing, len: u32) {
-        self.bytes += len as u64;
-        self.qos0 += (outgoing.qos == QoS::AtMostOnce) as u32;
-        self.entries.push_front((outgoing, len));
+        self.enter(outgoing.qos, len).push_front((outgoing, len));
+    }
+
+    fn enter(&mut self, qos: QoS, len: u32) -> &mut Fifo<(Outgoing, u32)> {
+        let waiting = self.0.get_or_insert_default();
+        waiting.bytes += len as u64;
+        waiting.qos0 += (qos == QoS::AtMostOnce) as u32;
+        &mut waiting.entries
     }
 
     pub fn front(&self) -> Option<&Outgoing> {
-        self.entries.front().map(|(outgoing, _)| outgoing)
+        self.0.as_ref()?.entries.front().map(|(outgoing, _)| outgoing)
     }
 
     pub fn pop_front(&mut self) -> Option<(Outgoing, u32)> {
-        let (outgoing, len) = self.entries.pop_front()?;
-        self.bytes -= len as u64;
-        self.qos0 -= (outgoing.qos == QoS::AtMostOnce) as u32;
+        let waiting = self.0.as_mut()?;
+        let (outgoing, len) = waiting.entries.pop_front()?;
+        waiting.bytes -= len as u64;
+        waiting.qos0 -= (outgoing.qos == QoS::AtMostOnce) as u32;
         Some((outgoing, len))
     }
 }

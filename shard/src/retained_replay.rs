@@ -154,6 +154,7 @@ impl Shard {
                 return;
             }
             if replay.asked.owners.is_empty() {
+                self.sessions[session as usize].replays.shrink();
                 continue;
             }
             let owner = replay.asked.owners.start;
@@ -184,7 +185,7 @@ impl Shard {
     /// A message with RETAIN has come live, not by the owner of its topic.
     #[inline]
     pub(crate) fn note_live(&mut self, session: u32, topic_hash: u64) {
-        for replay in &mut self.sessions[session as usize].replays {
+        for replay in self.sessions[session as usize].replays.iter_mut() {
             if replay.superseded.len() < SUPERSEDED_MAX {
                 replay.superseded.insert(topic_hash);
             }

@@ -11,6 +11,7 @@ use slab::Slab;
 use crate::access::AccessPolicy;
 use crate::buffer_pool::BufferPool;
 use crate::chunked::{ChunkedSlab, ChunkedVec};
+use crate::client_index::ClientIndex;
 use crate::connection::{Connection, ConnectionId, Frames, Phase};
 use crate::envelope::{Batch, Envelope, MovedConnection};
 use crate::filter_index::{FilterIndex, TopicHasher};
@@ -31,8 +32,8 @@ use crate::subscribers::Subscribers;
 use crate::timers::TimerWheel;
 use crate::{Config, ShardId, Time};
 
-/// What a timer is about. Timers are never cancelled: the owner looks whether its deadline has really come.
-#[derive(Clone, Copy, Debug)]
+/// What a timer is about. A connection and a session have one each at most, which ends with them.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum TimerKey {
     /// CONNECT deadline, keep alive, slow consumer.
     Connection(ConnectionId),
@@ -84,6 +85,8 @@ pub struct Held {
     pub retained_replays: usize,
     pub paused: usize,
     pub identifier_lists: usize,
+    /// Timers of connections and sessions.
+    pub timers: usize,
     pub output_bytes: u64,
 }
 
@@ -110,7 +113,7 @@ pub struct Shard {
     pub(crate) sessions: ChunkedSlab<Session>,
     /// Counts uses of session slots, so that a late timer does not hit a successor.
     pub(crate) session_epochs: Vec<u32>,
-    pub(crate) sessions_by_client_id: hashbrown::HashMap<Box<str>, u32, ahash::RandomState>,
+    pub(crate) clients: ClientIndex,
     pub(crate) subscriptions: FilterIndex<Subscribers>,
     pub(crate) interest: LocalInterest,
     pub(crate) routes: RouteTable,
@@ -161,8 +164,6 @@ pub struct Shard {
     pub(crate) match_epoch: u32,
     pub(crate) matched_groups: Vec<u32>,
     pub(crate) properties_scratch: Vec<u8>,
-    timers_due: Vec<TimerKey>,
-    are_timers_pending: bool,
 }
 
 impl Shard {
@@ -184,7 +185,7 @@ impl Shard {
             generations: Vec::new(),
             sessions: ChunkedSlab::new(),
             session_epochs: Vec::new(),
-            sessions_by_client_id: hashbrown::HashMap::with_hasher(maps()),
+            clients: ClientIndex::default(),
             subscriptions: FilterIndex::new(hasher.clone()),
             interest: LocalInterest::new(hasher.clone()),
             routes: RouteTable::new(hasher.clone()),
@@ -223,8 +224,6 @@ impl Shard {
             match_epoch: 0,
             matched_groups: Vec::new(),
             properties_scratch: Vec::new(),
-            timers_due: Vec::new(),
-            are_timers_pending: false,
             hasher,
             config,
         }
@@ -234,9 +233,9 @@ impl Shard {
     pub fn begin_turn(&mut self, now: Time) {
         debug_assert!(now >= self.now, "the clock is monotonic");
         self.now = now;
-        let mut due = std::mem::take(&mut self.timers_due);
-        self.are_timers_pending = self.timers.pop_due(now, TIMERS_PER_TURN, &mut due);
-        for key in due.drain(..) {
+        self.timers.advance(now);
+        for _ in 0..TIMERS_PER_TURN {
+            let Some(key) = self.timers.pop_due() else { break };
             match key {
                 TimerKey::Connection(id) => self.on_connection_timer(id),
                 TimerKey::Session(session, epoch) => self.on_session_timer(session, epoch),
@@ -246,7 +245,6 @@ impl Shard {
                 }
             }
         }
-        self.timers_due = due;
         self.turn_bytes.iter_mut().for_each(|bytes| *bytes = 0);
         self.resume_paused();
         for _ in 0..self.replays_due.len() {
@@ -277,7 +275,7 @@ impl Shard {
 
     /// When `begin_turn` has to be called at the latest.
     pub fn next_deadline(&self) -> Option<Time> {
-        if self.are_timers_pending || !self.replays_due.is_empty() {
+        if !self.replays_due.is_empty() {
             return Some(self.now);
         }
         let freed = if self.paused.is_empty() { 0 } else { self.freed_pauses() };
@@ -316,6 +314,8 @@ impl Shard {
             retained_replays: self.replays.len(),
             paused: self.paused.len(),
             identifier_lists: self.messages.identifier_lists(),
+            // One is the shard's own.
+            timers: self.timers.len() - 1,
             output_bytes: self.output_bytes,
         }
     }
@@ -379,6 +379,7 @@ impl Shard {
         if connection.paused != 0 {
             self.paused.remove(&connection.pause_number);
         }
+        self.cancel_timer(connection.timer, TimerKey::Connection(id));
         self.output_bytes -= connection.output_pending() as u64;
         Some(connection)
     }

@@ -173,7 +173,7 @@ impl Shard {
             Some(member) => *member = subscriber,
             None => {
                 members.push(subscriber);
-                self.sessions[subscriber.session as usize].groups.push(group);
+                self.sessions[subscriber.session as usize].groups.push_back(group);
             }
         }
         self.announce_group_share(group);
@@ -182,7 +182,9 @@ impl Shard {
     pub(crate) fn leave_group(&mut self, name: &str, session: u32) {
         let Some(group) = self.groups.by_key(self.placement.group_key(name)) else { return };
         self.groups.groups[group as usize].members.retain(|member| member.session != session);
-        self.sessions[session as usize].groups.retain(|joined| *joined != group);
+        let joined = &mut self.sessions[session as usize].groups;
+        joined.retain(|joined| *joined != group);
+        joined.shrink();
         self.announce_group_share(group);
         self.remove_group_if_gone(group);
         if self.groups.groups.contains(group as usize) {

@@ -91,7 +91,7 @@ impl Shard {
         }
         let state = &mut self.sessions[session as usize];
         let subscriptions_max = self.config.limits.subscriptions_per_session_max as usize;
-        let is_new = !state.subscriptions.contains_key(filter);
+        let is_new = state.subscriptions.get(filter).is_none();
         if is_new && state.subscriptions.len() >= subscriptions_max {
             return Err(ReasonCode::QuotaExceeded);
         }
@@ -101,7 +101,7 @@ impl Shard {
             no_local: options.no_local || (state.is_bridge && shared.is_none()),
             ..options
         };
-        state.subscriptions.insert(filter.into(), Subscription { options, identifier });
+        state.subscriptions.set(filter, Subscription { options, identifier }, self.config.hash_seed);
         if !is_new {
             for replay in state.replays.iter_mut().filter(|replay| replay.filter() == filter) {
                 replay.adopt(options.qos, identifier, options.no_local);
@@ -236,11 +236,8 @@ impl Shard {
     /// Removes a subscription as its filter was written; false if there was none.
     pub(crate) fn remove_subscription(&mut self, session: u32, filter: &str) -> bool {
         let state = &mut self.sessions[session as usize];
-        if state.subscriptions.remove(filter).is_none() {
+        if !state.subscriptions.remove(filter) {
             return false;
-        }
-        if state.subscriptions.is_empty() {
-            state.subscriptions.shrink_to_fit();
         }
         let replays = &mut self.replays;
         state.replays.retain(|replay| {
@@ -250,6 +247,7 @@ impl Shard {
             }
             stays
         });
+        state.replays.shrink();
         // Those whose SUBACK still waits belonged to what is removed, also if the filter is subscribed to again.
         for pending in self.pending_subacks.iter_mut().filter(|pending| pending.session == session) {
             pending.replays.retain(|replay| replay.filter() != filter);

@@ -1,6 +1,7 @@
 //! Who subscribed a filter on this shard: the value of the subscription tree's nodes.
 
 use protocol::{QoS, SubscriptionOptions};
+use smallvec::SmallVec;
 
 /// One session's subscription as the data path needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +32,8 @@ const INDEXED_FROM: usize = 32;
 /// The subscribers of one filter, each session once.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
-    list: Vec<Subscriber>,
+    /// Most filters have one, which needs no place of its own.
+    list: SmallVec<[Subscriber; 1]>,
     /// session -> position in `list`, for long lists only.
     positions: Option<Box<hashbrown::HashMap<u32, u32, ahash::RandomState>>>,
 }

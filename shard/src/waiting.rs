@@ -113,7 +113,7 @@ impl Shard {
             self.pull_queue(session, id);
         }
         for at in 0..self.sessions[session as usize].groups.len() {
-            let group = self.sessions[session as usize].groups[at];
+            let Some(&group) = self.sessions[session as usize].groups.get(at) else { break };
             self.drain_group(group);
             // Messages that wait on other shards come when they hear that there is room again.
             self.groups.mark(group);

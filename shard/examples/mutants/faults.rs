@@ -63,7 +63,7 @@ faults! {
         "found.subscriber.qos = found.subscriber.qos.max(subscriber.qos);" =>
         "found.subscriber.qos = found.subscriber.qos.min(subscriber.qos);";
     "local", "No Local is ignored", "publish.rs", "if subscriber.no_local\n" => "if false && subscriber.no_local\n";
-    "no-dup", "a repetition without DUP", "waiting.rs", "            dup: true,\n" => "            dup: false,\n";
+    "no-dup", "a repetition without DUP", "waiting.rs", "dup: true, identifiers" => "dup: false, identifiers";
     "no-resend", "what was in flight is not repeated", "inflight.rs",
         "entry.is_due = entry.phase != Phase::Done;" => "entry.is_due = false;";
     "quota", "an acknowledgement of what this connection did not send gives a place back", "inflight.rs",
@@ -74,11 +74,11 @@ faults! {
     "resume-expired", "an expired session is resumed", "connect.rs",
         "let is_over = session.expires_at <= self.now;" => "let is_over = false;";
     "will-late", "the will waits twice its delay", "ends.rs",
-        "session.will_at = Some(now + delay_ms);" => "session.will_at = Some(now + 2 * delay_ms);";
+        "will.due_at = Some(now + delay_ms)" => "will.due_at = Some(now + 2 * delay_ms)";
     "will-after-goodbye", "the will is published after DISCONNECT", "ends.rs",
         "            self.sessions[session as usize].will = None;\n" => "";
     "keep-alive", "keep alive without its half more", "connect.rs",
-        "keep_alive_s as u64 * 1500;" => "keep_alive_s as u64 * 1000;";
+        "keep_alive_s as u32 * 1500;" => "keep_alive_s as u32 * 1000;";
     "everywhere", "a client is served where it was accepted", "connect.rs",
         "        if home != self.id {" => "        if false && home != self.id {";
     "suback-early", "SUBACK before the routes are everywhere", "subscribe.rs",
