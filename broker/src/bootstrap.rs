@@ -183,7 +183,8 @@ async fn stop(
     Ok(())
 }
 
-/// Asks the shards for a sign of life, and feeds the service manager's watchdog while all of them give one.
+/// Asks the shards for a sign of life, feeds the service manager's watchdog while all of them give one, and returns
+/// memory that nobody needs any more.
 async fn watch(monitor: Monitor, health: Health) {
     let watchdog = sd_notify::watchdog_enabled();
     let period = watchdog.map_or(HEARTBEAT, |limit| HEARTBEAT.min(limit / 2));
@@ -191,6 +192,7 @@ async fn watch(monitor: Monitor, health: Health) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        machine::return_memory();
         let asked = monitor.clone();
         if let Err(error) = blocking(move || asked.look()).await {
             tracing::error!(%error, "the shards cannot be asked");
