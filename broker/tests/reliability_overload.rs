@@ -165,4 +165,7 @@ fn r_ovl_2_a_subscriber_that_hardly_reads_costs_its_backlog_only() {
         (Exposition::parse(&broker.get("/metrics").1).sum("mqtt_queue_messages", &[]) == 0.0).then_some(())
     });
     ping(&mut slow);
+    eventually("most of its memory is given back", || {
+        (resident(broker.pid()) < before + grown / 2).then_some(())
+    });
 }
