@@ -29,7 +29,7 @@ impl Generator {
             None if common.runners > 1 => bail!("several runners need an --orchestrator address"),
             None => {
                 let cpus = common.cpus.clone().unwrap_or_default().0;
-                Ok(Generator::Local(Engine::start(plan, limits, &cpus)?))
+                Ok(Generator::Local(Engine::start(plan, limits, &cpus, None)?))
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Latencies in nanoseconds, to three significant digits, up to ten minutes.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Longer ones count as this: 10 minutes.
 const NS_MAX: u64 = 600_000_000_000;
@@ -18,8 +18,9 @@ pub fn record(latencies: &mut Latencies, ns: u64) {
     latencies.saturating_record(ns);
 }
 
-/// A distribution as reports give it. All but `count` in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+/// A distribution as reports give it. All but `count` in nanoseconds. `shardmq-perf` reads it and keeps it as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Percentiles {
     pub count: u64,
     pub min: u64,

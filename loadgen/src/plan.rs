@@ -1,6 +1,7 @@
 //! What a run consists of: clients, the flows that they publish, and who must get them. A scenario builds a plan, the
 //! engine carries it out, and the verdict is what differs from it.
 
+use crate::payload::{Form, HEADER_LEN, Header, filler};
 use protocol::{QoS, Version};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -17,8 +18,12 @@ pub struct Options {
     pub keep_alive_secs: u16,
     pub user_name: Option<String>,
     pub password: Option<String>,
-    /// Bytes of a payload, at least `payload::HEADER_LEN`.
+    /// Bytes of a payload; those below `payload::COMPACT_LEN` cannot be judged.
     pub payload_size: usize,
+    /// What every payload is, instead of a stamp and filler.
+    pub message: Option<Arc<[u8]>>,
+    /// Before the payload.
+    pub headers: Vec<Header>,
     pub retain: bool,
     pub seed: u64,
     /// Tells this run's messages from all others.
@@ -30,6 +35,24 @@ pub struct Options {
     pub session_expiry_secs: u32,
     /// The plan knows both ends: deliveries are judged. Otherwise they are counted.
     pub is_judged: bool,
+}
+
+impl Options {
+    /// How much of itself each payload tells.
+    pub fn form(&self) -> Form {
+        if self.message.is_some() { Form::Anonymous } else { Form::of(self.payload_size) }
+    }
+
+    /// What stands behind the stamp in each payload.
+    pub fn filler(&self) -> Vec<u8> {
+        self.message.as_ref().map_or_else(|| filler(self.seed, self.payload_size), |message| message.to_vec())
+    }
+
+    /// Bytes on the wire: headers and payload.
+    pub fn wire_size(&self) -> usize {
+        let payload = self.message.as_ref().map_or(self.payload_size, |message| message.len());
+        self.headers.len() * HEADER_LEN + payload
+    }
 }
 
 /// When messages are published.
@@ -171,18 +194,21 @@ impl Plan {
         }
     }
 
-    /// In closed loop a publisher must hear of its deliveries, which only reaches the threads of its own process.
-    /// The first flow for which that fails, if processes have so many workers.
-    pub fn unheard_flow(&self, workers_of_a_process: usize) -> Option<u32> {
-        if !matches!(self.options.pace, Pace::Window(_)) {
-            return None;
-        }
+    /// Subscribers have sessions that outlive their connections.
+    pub fn keep_sessions(&mut self) {
+        let subscribers = self.clients.iter_mut().filter(|client| client.role == Role::Subscriber);
+        subscribers.for_each(|client| client.clean_start = false);
+    }
+
+    /// In closed loop a publisher must hear of its deliveries: whether some happen in other processes, if each has so
+    /// many workers.
+    pub fn credits_cross_processes(&self, workers_of_a_process: usize) -> bool {
         let process = |worker: usize| worker / workers_of_a_process;
-        self.receivers.iter().find_map(|receiver| {
-            let is_elsewhere =
-                |flow: &u32| process(self.flows[*flow as usize].worker) != process(receiver.worker);
-            receiver.flows.iter().find(is_elsewhere)
-        })
+        let is_elsewhere = |receiver: &Receiver| {
+            let here = process(receiver.worker);
+            receiver.flows.iter().any(|flow| process(self.flows[flow as usize].worker) != here)
+        };
+        matches!(self.options.pace, Pace::Window(_)) && self.receivers.iter().any(is_elsewhere)
     }
 
     /// Adds a publisher of these topics; each becomes a flow. Returns their indexes.

@@ -28,10 +28,20 @@ pub struct Tracker {
 }
 
 impl Tracker {
+    /// `sequence` came as the first; nothing before it is missed.
+    pub fn behind(sequence: u64) -> Tracker {
+        Tracker { next: sequence.saturating_add(1), ..Tracker::default() }
+    }
+
+    /// The number that comes next if all is well.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     #[inline]
     pub fn on_delivery(&mut self, sequence: u64) -> Delivery {
         if sequence == self.next {
-            self.next += 1;
+            self.next = sequence.saturating_add(1);
             return Delivery::InOrder;
         }
         self.on_jump(sequence)
@@ -43,10 +53,10 @@ impl Tracker {
             let gaps = &mut self.gaps;
             if gaps.len() == GAPS_MAX {
                 let (from, to) = gaps.remove(0);
-                self.given_up += to - from;
+                self.given_up = self.given_up.saturating_add(to - from);
             }
             gaps.push((self.next, sequence));
-            self.next = sequence + 1;
+            self.next = sequence.saturating_add(1);
             return Delivery::InOrder;
         }
         let gaps = &mut self.gaps;
@@ -62,12 +72,15 @@ impl Tracker {
     /// How many of the first `sent` messages never came; those in `excused` need not have come.
     pub fn lost(&self, sent: u64, excused: &[u64]) -> u64 {
         let tail = (self.next, sent.max(self.next));
-        let missing: u64 = self.gaps.iter().chain([&tail]).map(|(from, to)| to - from).sum();
+        // What nobody sent is not missing, though a damaged number may have left a gap there.
+        let length = |(from, to): &Gap| sent.min(*to).saturating_sub(*from);
+        let missing: u64 = self.gaps.iter().chain([&tail]).map(length).sum();
         let is_missing = |sequence: &&u64| {
             let is_in = |(from, to): &Gap| (*from..*to).contains(*sequence);
             is_in(&tail) || self.gaps.iter().any(is_in)
         };
-        self.given_up + missing - excused.iter().filter(is_missing).count() as u64
+        let excused = excused.iter().filter(|sequence| **sequence < sent).filter(is_missing).count() as u64;
+        self.given_up.saturating_add(missing - excused)
     }
 }
 
@@ -115,6 +128,12 @@ mod tests {
         assert_eq!(feed(&[0, 2, 5]).0.lost(6, &[]), 3);
         assert_eq!(Tracker::default().lost(3, &[]), 3);
         assert_eq!(feed(&[0, 4, 2]).0.lost(5, &[3]), 1);
+    }
+
+    #[test]
+    fn a_number_that_nobody_sent_leaves_nothing_missing_beyond_the_last() {
+        let (tracker, _) = feed(&[0, 1, u64::MAX]);
+        assert_eq!((tracker.lost(2, &[]), tracker.lost(5, &[]), tracker.lost(5, &[4, 7])), (0, 3, 2));
     }
 
     #[test]

@@ -38,7 +38,13 @@ pub enum Command {
         html: PathBuf,
     },
     /// Say what changed from one result to another beyond noise
-    Diff { before: PathBuf, after: PathBuf },
+    Diff {
+        before: PathBuf,
+        after: PathBuf,
+        /// Also list the cost of every scenario and broker, and end with 5 if one differs by more than so many per cent
+        #[arg(long, value_name = "PERCENT")]
+        within: Option<f64>,
+    },
     /// List the scenarios
     List {
         #[arg(long, default_value = "perf/scenarios")]
@@ -70,6 +76,9 @@ pub struct RunArgs {
     /// Rounds in which the brokers take turns
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
+    /// Further rounds, up to so many in all, for brokers whose rounds disagree by more than 3 % in cost
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds_max: u32,
     /// Measured seconds of each run, instead of the scenario's
     #[arg(long)]
     pub seconds: Option<f64>,

@@ -29,6 +29,11 @@ impl CoreSet {
         ))
     }
 
+    /// Core 0 alone.
+    pub fn first() -> CoreSet {
+        CoreSet(vec![0])
+    }
+
     pub fn new(mut cores: Vec<usize>) -> Option<CoreSet> {
         cores.sort_unstable();
         cores.dedup();

@@ -39,6 +39,42 @@ impl Line {
     }
 }
 
+/// The cost of each scenario and broker in both results: how well a measurement repeats.
+pub struct Costs<'a>(Vec<&'a Line>);
+
+impl Costs<'_> {
+    /// No cost of the second is further from the first than this share. False if there is none to compare.
+    pub fn are_within(&self, share: f64) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|line| line.change().abs() <= share)
+    }
+}
+
+impl fmt::Display for Costs<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.0 {
+            let (before, after) = (number(line.before), number(line.after));
+            let (name, cores) = (&line.scenario, cores(line.core_count));
+            let change = 100.0 * line.change();
+            writeln!(
+                out,
+                "{name:28} {:12} {cores} {before:>12} -> {after:>12}  {change:+5.1} %",
+                line.broker
+            )?;
+        }
+        let largest = self.0.iter().max_by(|a, b| a.change().abs().total_cmp(&b.change().abs()));
+        match largest {
+            Some(line) => writeln!(
+                out,
+                "largest difference in cost: {:.1} % ({}, {})",
+                100.0 * line.change().abs(),
+                line.scenario,
+                line.broker
+            ),
+            None => writeln!(out, "no scenario and broker is in both"),
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Diff {
     pub lines: Vec<Line>,
@@ -46,6 +82,12 @@ pub struct Diff {
     pub facts: Vec<(String, String, String)>,
     /// What one has and the other has not, and faults that came or went.
     pub remarks: Vec<String>,
+}
+
+impl Diff {
+    pub fn costs(&self) -> Costs<'_> {
+        Costs(self.lines.iter().filter(|line| line.what == "cost").collect())
+    }
 }
 
 pub fn diff(before: &Report, after: &Report) -> Diff {
@@ -225,6 +267,20 @@ mod tests {
         let noisy = report(vec![run("a", 0, 100.0), run("a", 1, 140.0)]);
         let line = line(&diff(&before, &noisy), "cost").clone();
         assert_eq!(line.judgement, Judgement::Same, "{line:?}");
+    }
+
+    #[test]
+    fn costs_are_listed_and_held_to_a_bound() {
+        let before = report(vec![run("a", 0, 100.0), run("b", 0, 200.0)]);
+        let after = report(vec![run("a", 0, 103.0), run("b", 0, 188.0)]);
+        let diff = diff(&before, &after);
+        assert!(diff.costs().are_within(0.061) && !diff.costs().are_within(0.05));
+        let text = diff.costs().to_string();
+        assert!(
+            text.contains("+3.0 %") && text.contains("largest difference in cost: 6.0 % (p2p, b)"),
+            "{text}"
+        );
+        assert!(!Diff::default().costs().are_within(1.0));
     }
 
     #[test]

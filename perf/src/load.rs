@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -48,22 +49,9 @@ impl Load {
         cores: &CoreSet,
     ) -> anyhow::Result<Load> {
         let address = if scenario.version == 5 { broker.address_v5 } else { broker.address };
-        let mut arguments: Vec<String> = scenario.load.split_whitespace().map(str::to_owned).collect();
-        let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-        add("--host", address.ip().to_string());
-        add("--port", address.port().to_string());
-        add("--mqtt", scenario.version.to_string());
-        // Some brokers refuse clients without; no scenario is long enough for a PINGREQ.
-        add("--keep-alive", KEEP_ALIVE_SECS.to_string());
-        add("--threads", cores.count().to_string());
-        add("--cpus", cores.to_string());
-        add("--broker-pid", broker.pid().to_string());
-        let seconds = scenario.seconds.map(|seconds| times.seconds.unwrap_or(seconds));
-        if let Some(seconds) = seconds {
-            add("--duration", format!("{seconds}s"));
-            add("--warmup", format!("{}s", times.warm_up_s.unwrap_or(scenario.warm_up_s)));
-        }
-        let time_max = PATIENCE + Duration::from_secs_f64(2.0 * seconds.unwrap_or(0.0));
+        let arguments = arguments(scenario, times, address, broker.pid(), cores);
+        let seconds = scenario.seconds.map_or(0.0, |seconds| times.seconds.unwrap_or(seconds));
+        let time_max = PATIENCE + Duration::from_secs_f64(2.0 * seconds);
         Ok(Load { program: programs.find(PROGRAM)?, arguments, cores: cores.clone(), time_max })
     }
 
@@ -99,6 +87,47 @@ impl Load {
         let program = programs.find(PROGRAM)?;
         crate::host::first_line_of(&program, &["--version"])
             .with_context(|| format!("{} says no version", program.display()))
+    }
+}
+
+/// The scenario's own arguments and those of this run.
+fn arguments(
+    scenario: &Scenario,
+    times: Times,
+    address: SocketAddr,
+    pid: u32,
+    cores: &CoreSet,
+) -> Vec<String> {
+    let mut arguments: Vec<String> = scenario.load.split_whitespace().map(str::to_owned).collect();
+    let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+    add("--host", address.ip().to_string());
+    add("--port", address.port().to_string());
+    add("--mqtt", scenario.version.to_string());
+    // Some brokers refuse clients without; no scenario is long enough for a PINGREQ.
+    add("--keep-alive", KEEP_ALIVE_SECS.to_string());
+    add("--threads", cores.count().to_string());
+    add("--cpus", cores.to_string());
+    add("--broker-pid", pid.to_string());
+    if let Some(seconds) = scenario.seconds {
+        add("--duration", format!("{}s", times.seconds.unwrap_or(seconds)));
+        add("--warmup", format!("{}s", times.warm_up_s.unwrap_or(scenario.warm_up_s)));
+    }
+    arguments
+}
+
+/// What is wrong with the load of a scenario, as the load generator's own parser sees it.
+pub fn check_arguments(scenario: &Scenario) -> Result<loadgen::args::Scenario, String> {
+    let (address, cores) = (SocketAddr::from(([127, 0, 0, 1], 1883)), CoreSet::first());
+    let arguments = arguments(scenario, Times::default(), address, 1, &cores);
+    let arguments = std::iter::once(PROGRAM.to_owned()).chain(arguments);
+    match loadgen::args::Cli::parse_from(arguments) {
+        Ok(loadgen::args::Cli { task: loadgen::args::Task::Scenario(load) }) => Ok(load),
+        Ok(_) => Err("a runner is no load".into()),
+        Err(error) => {
+            let text = error.to_string();
+            let text = text.split("\n\nUsage:").next().unwrap_or_default().trim_start_matches("error: ");
+            Err(text.split_whitespace().collect::<Vec<_>>().join(" "))
+        }
     }
 }
 
@@ -182,7 +211,7 @@ pub struct Output {
     pub connect: Connect,
     pub measured: Measured,
     phases: Vec<PhaseFigures>,
-    latency_ns: Percentiles,
+    latency_ns: Latency,
     verdict: LoadVerdict,
     generator: Generator,
     pub broker: Option<Broker>,
@@ -194,7 +223,7 @@ pub struct Output {
 #[serde(default)]
 pub struct Connect {
     pub connections: u64,
-    latency_ns: Percentiles,
+    latency_ns: Latency,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -230,20 +259,6 @@ pub struct Broker {
     pub rss_end_bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Percentiles {
-    count: u64,
-    mean: f64,
-    p50: u64,
-    p90: u64,
-    p95: u64,
-    p99: u64,
-    p999: u64,
-    p9999: u64,
-    max: u64,
-}
-
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct LoadVerdict {
@@ -259,6 +274,7 @@ struct LoadVerdict {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Generator {
+    cpu_ns_per_delivered: f64,
     is_limit: bool,
     why: Option<String>,
 }
@@ -269,7 +285,7 @@ struct LoadSecond {
     monotonic_ns: u64,
     elapsed_ns: u64,
     delivered: u64,
-    latency_ns: Percentiles,
+    latency_ns: Latency,
 }
 
 /// Counters of the verdict that say how the run was, rather than what was wrong.
@@ -311,11 +327,16 @@ impl Output {
     }
 
     pub fn latency(&self) -> Option<Latency> {
-        latency(&self.latency_ns)
+        some(&self.latency_ns)
+    }
+
+    /// CPU nanoseconds of the load generator for each delivered message.
+    pub fn load_cost(&self) -> f64 {
+        self.generator.cpu_ns_per_delivered
     }
 
     pub fn connect_latency(&self) -> Option<Latency> {
-        latency(&self.connect.latency_ns)
+        some(&self.connect.latency_ns)
     }
 
     /// The seconds that lie within the measured interval. Parts of a second at its ends are left out.
@@ -344,17 +365,8 @@ impl Output {
     }
 }
 
-fn latency(percentiles: &Percentiles) -> Option<Latency> {
-    (percentiles.count > 0).then_some(Latency {
-        mean: percentiles.mean,
-        p50: percentiles.p50,
-        p90: percentiles.p90,
-        p95: percentiles.p95,
-        p99: percentiles.p99,
-        p999: percentiles.p999,
-        p9999: percentiles.p9999,
-        max: percentiles.max,
-    })
+fn some(latency: &Latency) -> Option<Latency> {
+    (latency.count > 0).then_some(*latency)
 }
 
 #[cfg(test)]

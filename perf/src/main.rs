@@ -52,8 +52,14 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => return run(&args, &[]),
         Command::Sweep { cores, run: args } => return run(&args, &cores.0),
         Command::Report { result, html } => report::write_html(&Report::read(&result)?, &html)?,
-        Command::Diff { before, after } => {
-            print(&diff::diff(&Report::read(&before)?, &Report::read(&after)?).to_string())?;
+        Command::Diff { before, after, within } => {
+            let diff = diff::diff(&Report::read(&before)?, &Report::read(&after)?);
+            print(&diff.to_string())?;
+            if let Some(percent) = within {
+                let costs = diff.costs();
+                print(&costs.to_string())?;
+                return Ok(ExitCode::from(if costs.are_within(percent / 100.0) { 0 } else { EXIT_FAULTS }));
+            }
         }
         Command::List { scenarios } => print(&list(&scenario::read_folder(&scenarios)?))?,
         Command::Install { broker, brokers } => {
@@ -109,6 +115,7 @@ fn run(args: &RunArgs, core_counts: &[usize]) -> anyhow::Result<ExitCode> {
         brokers,
         splits,
         rounds: args.rounds,
+        rounds_max: args.rounds_max,
         times: Times { seconds: args.seconds, warm_up_s: None },
         perf_obstacle: profile::obstacle(),
         profiled: args.profile.clone(),

@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+pub use loadgen::latency::Percentiles as Latency;
+
 use crate::broker::BrokerFacts;
 use crate::host::Host;
 use crate::scenario::Scenario;
@@ -64,9 +66,15 @@ pub struct Run {
     pub shares_cores: bool,
     pub broker_command: String,
     pub load_command: String,
+    /// With the start and the end of the broker.
+    #[serde(default)]
+    pub took_s: f64,
     /// None if the run failed.
     pub figures: Option<Figures>,
     pub failure: Option<String>,
+    /// The broker could not carry the load: it was stopped with messages under way.
+    #[serde(default)]
+    pub is_overloaded: bool,
     pub verdict: Verdict,
 }
 
@@ -88,24 +96,15 @@ pub struct Figures {
     pub switches_per_message: f64,
     pub rss_bytes: u64,
     pub connections: u64,
+    /// From when a message was due to when it arrived.
     pub latency: Option<Latency>,
+    /// CPU nanoseconds of the load generator for each message.
+    #[serde(default)]
+    pub load_cost: f64,
     pub series: Vec<Second>,
     pub shards: Vec<Shard>,
     /// Share of the time that the hypervisor took from the cores in use, 0 to 1.
     pub steal_share: f64,
-}
-
-/// Nanoseconds from when a message was due to when it arrived.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Latency {
-    pub mean: f64,
-    pub p50: u64,
-    pub p90: u64,
-    pub p95: u64,
-    pub p99: u64,
-    pub p999: u64,
-    pub p9999: u64,
-    pub max: u64,
 }
 
 /// One second of a run.

@@ -14,13 +14,16 @@ use crate::metrics::Metrics;
 use crate::profile::{self, Frame};
 use crate::result::{Figures, Run, ScenarioResult, Skipped, Verdict};
 use crate::scenario::{Measure, Scenario};
+use crate::summary::median_gap;
 
 /// Share of the measured time during which system calls are counted or samples taken.
 const PROBE_SHARE: f64 = 0.8;
 const PROBE_SECONDS: f64 = 2.0;
 /// A broker that has not delivered what it took so long after the load has ended is stopped: a queue that an open loop
 /// built up can take minutes, and would say no more.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Further rounds are run while the rounds of a broker disagree by more than this about its median cost.
+const SETTLED_MAX: f64 = 0.03;
 
 pub struct Runner {
     pub programs: Programs,
@@ -28,6 +31,8 @@ pub struct Runner {
     /// Cores of the broker and of the load, one pair for each step of a sweep.
     pub splits: Vec<(CoreSet, CoreSet)>,
     pub rounds: u32,
+    /// Rounds at most, for brokers whose rounds disagree.
+    pub rounds_max: u32,
     pub times: Times,
     /// Why `perf` cannot be used; None if it can.
     pub perf_obstacle: Option<String>,
@@ -79,9 +84,14 @@ impl Runner {
                 Some(why) => result.skipped.push(Skipped { broker: broker.title.clone(), why }),
             }
         }
-        for round in 0..self.rounds {
+        let least = self.rounds.max(scenario.rounds);
+        for round in 0..least.max(self.rounds_max) {
             for split in &self.splits {
                 for broker in &brokers {
+                    let own = runs_of(&result.runs, &broker.title, split);
+                    if is_known_to_be_overloaded(&own) || round >= least && is_settled(&own) {
+                        continue;
+                    }
                     (self.on_run)(&format!(
                         "{}: {} on cores {}, round {}",
                         scenario.name,
@@ -123,9 +133,11 @@ impl Runner {
             shares_cores: broker_cores.overlaps(load_cores),
             ..Run::default()
         };
+        let start = Instant::now();
         if let Err(error) = self.measure(scenario, broker, split, &mut run) {
             run.failure = Some(format!("{error:#}"));
         }
+        run.took_s = start.elapsed().as_secs_f64();
         run
     }
 
@@ -152,6 +164,7 @@ impl Runner {
             let note =
                 format!("overloaded: stopped {seconds} s after the load had ended, with messages under way");
             run.verdict.notes.insert(0, note);
+            run.is_overloaded = true;
         }
         run.figures = Some(figures(scenario, &output, &seen)?);
         Ok(())
@@ -233,6 +246,21 @@ impl Runner {
     }
 }
 
+fn runs_of<'a>(runs: &'a [Run], broker: &str, split: &(CoreSet, CoreSet)) -> Vec<&'a Run> {
+    runs.iter().filter(|run| run.broker == broker && run.broker_core_count == split.0.count()).collect()
+}
+
+/// It cannot carry this load, and would say no more in another round.
+fn is_known_to_be_overloaded(runs: &[&Run]) -> bool {
+    runs.last().is_some_and(|run| run.is_overloaded)
+}
+
+/// Two rounds agree on the median cost. What failed in every round will not get better.
+fn is_settled(runs: &[&Run]) -> bool {
+    let costs: Vec<f64> = runs.iter().filter_map(|run| Some(run.figures.as_ref()?.cost)).collect();
+    costs.is_empty() || median_gap(&costs) <= SETTLED_MAX
+}
+
 fn figures(scenario: &Scenario, output: &Output, seen: &Seen) -> anyhow::Result<Figures> {
     let mut figures = match &scenario.phase {
         None => measured_figures(output),
@@ -256,6 +284,7 @@ fn measured_figures(output: &Output) -> Figures {
         count: measured.delivered,
         rate: measured.delivered_per_second,
         latency: output.latency(),
+        load_cost: output.load_cost(),
         series: output.series(),
         connections: output.connect.connections,
         ..broker_figures(&broker, measured.elapsed_ns, measured.delivered)

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 /// What a broker must be able to do for a scenario. A broker's definition names what it lacks.
+const SECONDS: std::ops::RangeInclusive<f64> = 0.1..=86_400.0;
 pub const NEEDS: [&str; 2] = ["retained", "sessions"];
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub struct Scenario {
     pub seconds: Option<f64>,
     #[serde(default = "half_a_second")]
     pub warm_up_s: f64,
+    /// Rounds at least, where the measured part is so short that one round says little.
+    #[serde(default)]
+    pub rounds: u32,
     /// Count the broker's system calls in a run of its own.
     #[serde(default)]
     pub count_calls: bool,
@@ -97,25 +101,45 @@ impl Scenario {
     pub fn read(path: &Path) -> anyhow::Result<Scenario> {
         let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         let mut scenario: Scenario = toml::from_str(&text).with_context(|| path.display().to_string())?;
-        if !scenario.name.is_empty() {
-            bail!("{}: the scenario is called after its file, not '{}'", path.display(), scenario.name);
+        if let Err(Mistake { key, what }) = scenario.validate() {
+            bail!("{}:{}: {key}: {what}", path.display(), line_of(&text, key));
         }
         scenario.name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        scenario.validate().with_context(|| path.display().to_string())?;
         Ok(scenario)
     }
 
-    fn validate(&self) -> anyhow::Result<()> {
+    fn validate(&self) -> Result<(), Mistake> {
+        let mistake = |key, what: String| Err(Mistake { key, what });
+        if !self.name.is_empty() {
+            return mistake("name", format!("the scenario is called after its file, not '{}'", self.name));
+        }
         if !matches!(self.version, 3..=5) {
-            bail!("version is {}, must be 3, 4 or 5", self.version);
+            return mistake("version", format!("{}, must be 3, 4 or 5", self.version));
         }
         if let Some(unknown) = self.needs.iter().find(|need| !NEEDS.contains(&need.as_str())) {
-            bail!("needs '{unknown}', known are {}", NEEDS.join(", "));
+            return mistake("needs", format!("'{unknown}', known are {}", NEEDS.join(", ")));
         }
-        if self.load.split_whitespace().next().is_none() {
-            bail!("load is empty");
+        if let Some(seconds) = self.seconds.filter(|seconds| !SECONDS.contains(seconds)) {
+            return mistake(
+                "seconds",
+                format!("{seconds}, must be {} to {}", SECONDS.start(), SECONDS.end()),
+            );
         }
-        Ok(())
+        if !(0.0..=*SECONDS.end()).contains(&self.warm_up_s) {
+            return mistake("warm_up_s", format!("{}, must be 0 to {}", self.warm_up_s, SECONDS.end()));
+        }
+        let load = match crate::load::check_arguments(self) {
+            Ok(load) => load,
+            Err(what) => return mistake("load", what),
+        };
+        match self.phase.as_deref() {
+            Some(phase) if !load.phases().contains(&phase) => {
+                let known = load.phases().join(", ");
+                let known = if known.is_empty() { "it has none" } else { &known };
+                mistake("phase", format!("{} has no phase '{phase}': {known}", load.name()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The unit of the cost.
@@ -138,6 +162,20 @@ impl Scenario {
     pub fn unmet<'a>(&'a self, lacks: &[String]) -> Option<&'a str> {
         self.needs.iter().find(|need| lacks.contains(need)).map(String::as_str)
     }
+}
+
+/// What is wrong with the value of a key.
+struct Mistake {
+    key: &'static str,
+    what: String,
+}
+
+/// The line on which a key stands, from 1; 1 if it is not there.
+fn line_of(text: &str, key: &str) -> usize {
+    let is_key = |line: &str| {
+        line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    text.lines().position(is_key).map_or(1, |at| at + 1)
 }
 
 /// The scenarios of a folder, in the order of the report.
@@ -188,14 +226,34 @@ mod tests {
         );
         assert_eq!(scenario.unmet(&["sessions".into()]), None);
         for (line, told) in [
-            ("version = 6", "version is 6"),
-            ("needs = ['magic']", "needs 'magic'"),
+            ("version = 6", "bad.toml:6: version: 6, must be"),
+            ("needs = ['magic']", "bad.toml:6: needs: 'magic'"),
+            ("seconds = 0", "bad.toml:6: seconds: 0, must be"),
+            ("warm_up_s = -1", "bad.toml:6: warm_up_s: -1, must be"),
+            ("phase = 'store'", "bad.toml:6: phase: p2p has no phase 'store': it has none"),
+            ("name = 'x'", "bad.toml:6: name: the scenario is called after its file"),
             ("laod = 'x'", "unknown field `laod`"),
-            ("name = 'x'", "called after its file"),
+            ("seconds = 'x'", "line 6"),
         ] {
             fs::write(&path, format!("{good}{line}\n")).unwrap();
             let error = format!("{:#}", Scenario::read(&path).unwrap_err());
             assert!(error.contains(told) && error.contains("bad.toml"), "{error}");
+        }
+        for (load, told) in [
+            ("", "bad.toml:5: load: "),
+            ("p2q", "unrecognized subcommand 'p2q'"),
+            (
+                "p2p --paris 3",
+                "unexpected argument '--paris' found tip: a similar argument exists: '--pairs'",
+            ),
+            ("p2p --size 3", "bad.toml:5: load: a payload of 3 bytes"),
+            // What the run sets itself.
+            ("p2p --port 1883", "'--port <PORT>' cannot be used multiple times"),
+            ("runner --orchestrator 127.0.0.1:1", "bad.toml:5: load: "),
+        ] {
+            fs::write(&path, good.replace("'p2p'", &format!("'{load}'"))).unwrap();
+            let error = format!("{:#}", Scenario::read(&path).unwrap_err());
+            assert!(error.contains(told), "{error}");
         }
     }
 }

@@ -7,6 +7,9 @@ use serde::Serialize;
 
 use crate::result::{Figures, Latency, Run, ScenarioResult, Verdict};
 
+/// A median whose neighbour is further away than this, as a share of it, is called noisy.
+pub const NOISE_MAX: f64 = 0.05;
+
 /// One broker with one number of cores in one scenario.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Row {
@@ -17,6 +20,8 @@ pub struct Row {
     pub failures: Vec<String>,
     /// Medians over the rounds; None if no round succeeded.
     pub medians: Option<Medians>,
+    /// The rounds do not agree on the median: take it with caution.
+    pub is_noisy: bool,
     /// Sums over the rounds.
     pub verdict: Verdict,
     pub system_calls: Option<f64>,
@@ -36,6 +41,8 @@ pub struct Medians {
     pub switches_per_message: f64,
     pub rss_bytes: f64,
     pub steal_share: f64,
+    /// CPU nanoseconds of the load generator for each message; 0 where none was delivered.
+    pub load_cost: f64,
     pub latency: Option<Latency>,
 }
 
@@ -69,6 +76,7 @@ fn row(runs: &[&Run], system_calls: Option<f64>) -> Row {
         rounds: runs.len(),
         failures: runs.iter().filter_map(|run| run.failure.clone()).collect(),
         medians: (!figures.is_empty()).then(|| medians(&figures)),
+        is_noisy: median_gap(&figures.iter().map(|figures| figures.cost).collect::<Vec<_>>()) > NOISE_MAX,
         verdict: runs
             .iter()
             .fold(Verdict { passed: true, ..Verdict::default() }, |sum, run| add(sum, &run.verdict)),
@@ -108,6 +116,7 @@ fn medians(figures: &[&Figures]) -> Medians {
         switches_per_message: median(&of(|figures| figures.switches_per_message)),
         rss_bytes: median(&of(|figures| figures.rss_bytes as f64)),
         steal_share: median(&of(|figures| figures.steal_share)),
+        load_cost: median(&of(|figures| figures.load_cost)),
         latency: (!latency.is_empty()).then(|| median_latency(&latency)),
     }
 }
@@ -115,7 +124,9 @@ fn medians(figures: &[&Figures]) -> Medians {
 fn median_latency(latencies: &[Latency]) -> Latency {
     let of = |value: fn(&Latency) -> f64| median(&latencies.iter().map(value).collect::<Vec<_>>());
     Latency {
-        mean: of(|latency| latency.mean),
+        count: of(|latency| latency.count as f64) as u64,
+        min: of(|latency| latency.min as f64) as u64,
+        mean: of(|latency| latency.mean as f64) as u64,
         p50: of(|latency| latency.p50 as f64) as u64,
         p90: of(|latency| latency.p90 as f64) as u64,
         p95: of(|latency| latency.p95 as f64) as u64,
@@ -137,6 +148,23 @@ fn add_ratios(rows: &mut [Row]) {
         let others =
             costs.iter().filter(|(broker, cores, _)| *broker != row.broker && *cores == row.core_count);
         row.ratios = others.map(|(broker, _, cost)| (broker.clone(), medians.cost / cost)).collect();
+    }
+}
+
+/// How far the value next to the median is from it, as a share of the median: what two rounds agree on is not chance.
+/// Infinite for fewer than two values.
+pub fn median_gap(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let gap = |at: usize| sorted[at + 1] - sorted[at];
+    let nearest = match sorted.len() {
+        0 | 1 => return f64::INFINITY,
+        count if count % 2 == 0 => gap(count / 2 - 1),
+        count => gap(count / 2 - 1).min(gap(count / 2)),
+    };
+    match median(values) {
+        median if median > 0.0 => nearest / median,
+        _ => 0.0,
     }
 }
 
@@ -189,6 +217,7 @@ pub mod tests {
             load: "p2p".into(),
             seconds: Some(2.0),
             warm_up_s: 0.5,
+            rounds: 0,
             count_calls: false,
             version: 4,
             measure: Measure::Cpu,
@@ -243,6 +272,19 @@ pub mod tests {
         let rows = rows(&result("p2p", vec![run("a", 0, 100.0), run("b", 0, 10.0), two]));
         assert_eq!(rows.iter().map(|row| row.core_count).collect::<Vec<_>>(), [1, 1, 2]);
         assert!(rows[2].ratios.is_empty());
+    }
+
+    #[test]
+    fn two_rounds_near_the_median_make_it_certain() {
+        assert_eq!(median_gap(&[100.0]), f64::INFINITY);
+        let near = |gap: f64, wanted: f64| assert!((gap - wanted).abs() < 1e-9, "{gap}");
+        near(median_gap(&[100.0, 110.0]), 10.0 / 105.0);
+        near(median_gap(&[300.0, 100.0, 102.0]), 2.0 / 102.0);
+        near(median_gap(&[100.0, 300.0, 200.0]), 0.5);
+        near(median_gap(&[100.0, 300.0, 200.0, 204.0]), 4.0 / 202.0);
+        let noisy = rows(&result("p2p", vec![run("a", 0, 100.0), run("a", 1, 120.0)]));
+        let settled = rows(&result("p2p", vec![run("a", 0, 100.0), run("a", 1, 120.0), run("a", 2, 119.0)]));
+        assert_eq!((noisy[0].is_noisy, settled[0].is_noisy), (true, false));
     }
 
     #[test]

@@ -66,7 +66,7 @@ fn run(dir: &Path, arguments: &[&str]) -> Output {
         .arg(&scenario)
         .arg("--out")
         .arg(&out)
-        .args(["--rounds", "2"])
+        .args(["--rounds", "2", "--rounds-max", "2"])
         .args(arguments)
         .output()
         .expect("the program")

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// What all scenarios take. Letters are those of emqtt-bench.
 #[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub struct Common {
-    /// Broker addresses, taken in turn
+    /// Broker addresses, taken in turn; with a port of its own: host:port
     #[arg(short = 'h', long, default_value = "127.0.0.1", value_delimiter = ',')]
     pub host: Vec<String>,
     #[arg(short, long, default_value_t = 1883)]
@@ -26,8 +26,8 @@ pub struct Common {
     pub qos: u8,
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=2))]
     pub sub_qos: Option<u8>,
-    /// Payload bytes, at least 24: they carry publisher, number and time
-    #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=16_777_216))]
+    /// Payload bytes, at least 16: they carry publisher, number and time
+    #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=16_777_216))]
     pub size: u32,
     #[arg(short, long)]
     pub user: Option<String>,
@@ -65,7 +65,7 @@ pub struct Common {
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// Connections begun per second [default: no limit]
-    #[arg(short = 'R', long, value_parser = parse_positive)]
+    #[arg(short = 'R', long, alias = "connrate", value_parser = parse_positive)]
     pub connect_rate: Option<f64>,
     /// Connections being set up at once
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
@@ -93,6 +93,14 @@ pub struct Common {
     /// So many runners, each with --threads workers
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub runners: u16,
+    /// The orchestrator is the first runner, too
+    #[arg(skip)]
+    #[serde(skip)]
+    pub own_runner: bool,
+    /// How long to wait for each runner; none: until it comes
+    #[arg(skip)]
+    #[serde(skip)]
+    pub runner_patience: Option<Duration>,
     /// Tells the messages of this run from all others; all its processes have the same
     #[arg(skip)]
     #[serde(skip)]

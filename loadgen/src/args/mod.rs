@@ -8,16 +8,18 @@ mod values;
 
 pub use common::Common;
 pub use emqtt::{Action, Emqtt};
-pub use scenarios::{Conn, FanIn, FanOut, HookAt, Offline, P2p, Retained, Share, Wildcard};
+pub use scenarios::{Conn, FanIn, FanOut, HookAt, Offline, P2p, Persistence, Retained, Share, Wildcard};
 pub use tbmq::Tbmq;
 pub use values::{Addresses, Cpus, Mqtt, parse_duration};
 
-use crate::tbmq::Environment;
+use crate::payload::COMPACT_LEN;
+use crate::tbmq::{Environment, Part};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::ffi::OsString;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 use values::{parse_addresses, parse_cpus};
 
@@ -55,30 +57,66 @@ pub struct RunnerArgs {
     /// Give up when the orchestrator is not there for so long
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     pub patience: Duration,
+    /// Be this one of the runners, from 0 [default: in the order in which they come]
+    #[arg(long)]
+    pub index: Option<usize>,
+}
+
+impl RunnerArgs {
+    fn of_part(part: &Part, tbmq: &Tbmq) -> clap::error::Result<RunnerArgs> {
+        let place = (part.orchestrator_host.as_str(), part.orchestrator_port);
+        let mut addresses = place.to_socket_addrs().map_err(|error| {
+            usage_error(format!("TEST_RUN_TEST_ORCHESTRATOR_URL: cannot resolve {}: {error}", place.0))
+        })?;
+        let missing = || usage_error(format!("TEST_RUN_TEST_ORCHESTRATOR_URL: {} has no address", place.0));
+        Ok(RunnerArgs {
+            orchestrator: addresses.find(SocketAddr::is_ipv4).ok_or_else(missing)?,
+            cpus: tbmq.common.cpus.clone(),
+            source: tbmq.common.source.clone(),
+            patience: part.patience,
+            index: Some(part.number.into()),
+        })
+    }
 }
 
 impl Cli {
     /// Reads the command line and what the scenario takes from elsewhere. Ends the process if it is not valid.
     pub fn read() -> Cli {
-        let matches = Cli::command().get_matches();
-        let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-        let Some((_, given)) = matches.subcommand() else { return cli };
+        Cli::parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The same from any arguments, the first of which is the program's name.
+    pub fn parse_from(
+        arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> clap::error::Result<Cli> {
+        let matches = Cli::command().try_get_matches_from(arguments)?;
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        let Some((_, given)) = matches.subcommand() else { return Ok(cli) };
         let is_given = |name: &str| given.value_source(name) == Some(ValueSource::CommandLine);
         match &mut cli.task {
             Task::Scenario(Scenario::Tbmq(tbmq)) => {
-                let environment = Environment::read(|name| std::env::var(name).ok());
-                let environment = environment.unwrap_or_else(|error| usage_error(&error));
-                tbmq.complete(&environment, is_given).unwrap_or_else(|error| usage_error(&error));
+                let environment = Environment::read(|name| std::env::var(name).ok()).map_err(usage_error)?;
+                match environment.part.as_ref().filter(|part| part.number > 0) {
+                    // The first process has the file, and tells the others.
+                    Some(part) => cli.task = Task::Runner(RunnerArgs::of_part(part, tbmq)?),
+                    None => tbmq.complete(&environment, is_given).map_err(usage_error)?,
+                }
             }
-            Task::Scenario(Scenario::Emqtt(emqtt)) => emqtt.complete(is_given),
+            Task::Scenario(Scenario::Emqtt(emqtt)) => emqtt.complete(is_given).map_err(usage_error)?,
+            Task::Scenario(scenario) if (scenario.common().size as usize) < COMPACT_LEN => {
+                let size = scenario.common().size;
+                return Err(usage_error(format!(
+                    "a payload of {size} bytes cannot say whose it is: at least {COMPACT_LEN} are needed"
+                )));
+            }
             _ => {}
         }
-        cli
+        Ok(cli)
     }
 }
 
-fn usage_error(error: &dyn std::error::Error) -> ! {
-    Cli::command().error(ErrorKind::ValueValidation, error).exit()
+fn usage_error(error: impl std::fmt::Display) -> clap::Error {
+    Cli::command().error(ErrorKind::ValueValidation, error)
 }
 
 #[derive(Clone, Debug, Subcommand, Serialize, Deserialize)]
@@ -119,7 +157,7 @@ pub enum Scenario {
 /// A `tbmq` command line without options.
 #[cfg(test)]
 pub fn test_tbmq() -> Tbmq {
-    match Cli::parse_from(["shardmq-loadgen", "tbmq"]).task {
+    match <Cli as Parser>::parse_from(["shardmq-loadgen", "tbmq"]).task {
         Task::Scenario(Scenario::Tbmq(tbmq)) => tbmq,
         other => panic!("{other:?}"),
     }

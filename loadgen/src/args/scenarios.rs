@@ -6,11 +6,21 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+#[derive(Clone, Copy, Debug, Args, Serialize, Deserialize)]
+pub struct Persistence {
+    /// Subscribers have sessions that outlive their connections; none is left from before, and none is left behind
+    #[arg(long)]
+    pub persistent: bool,
+}
+
 #[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub struct P2p {
     /// Pairs of publisher and subscriber
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub pairs: u32,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub persistence: Persistence,
     #[command(flatten)]
     #[serde(flatten)]
     pub common: Common,
@@ -24,6 +34,9 @@ pub struct FanOut {
     pub subscribers: u32,
     #[command(flatten)]
     #[serde(flatten)]
+    pub persistence: Persistence,
+    #[command(flatten)]
+    #[serde(flatten)]
     pub common: Common,
 }
 
@@ -33,6 +46,9 @@ pub struct FanIn {
     pub publishers: u32,
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub subscribers: u32,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub persistence: Persistence,
     #[command(flatten)]
     #[serde(flatten)]
     pub common: Common,
@@ -47,6 +63,9 @@ pub struct Share {
     pub members: u32,
     #[command(flatten)]
     #[serde(flatten)]
+    pub persistence: Persistence,
+    #[command(flatten)]
+    #[serde(flatten)]
     pub common: Common,
 }
 
@@ -59,6 +78,9 @@ pub struct Wildcard {
     pub topics: u32,
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub subscribers: u32,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub persistence: Persistence,
     #[command(flatten)]
     #[serde(flatten)]
     pub common: Common,

@@ -2,9 +2,10 @@
 
 use super::Common;
 use super::values::{Mqtt, parse_addresses};
-use crate::tbmq::{Environment, InvalidFile, RunFile};
+use crate::tbmq::{Environment, InvalidFile, RunFile, TOPIC_INDEX_MAX};
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ pub struct Tbmq {
     pub common: Common,
     #[arg(skip)]
     pub run_file: Option<RunFile>,
+    /// Topics of a group are numbered from 0 to this, and then from 0 again
+    #[arg(skip = TOPIC_INDEX_MAX)]
+    pub topic_index_max: u32,
 }
 
 impl Tbmq {
@@ -37,9 +41,20 @@ impl Tbmq {
         if let (Some(hosts), false) = (&environment.hosts, is_given("host")) {
             common.host = hosts.clone();
         }
-        if let (Some(port), false) = (environment.port, is_given("port")) {
-            common.port = port;
+        if let ([port, others @ ..], false) = (&environment.ports[..], is_given("port")) {
+            common.port = *port;
+            let further =
+                others.iter().flat_map(|port| common.host.iter().map(move |host| format!("{host}:{port}")));
+            let further: Vec<String> = further.collect();
+            common.host.extend(further);
         }
+        if let Some(part) = &environment.part {
+            common.runners = part.count;
+            common.own_runner = true;
+            common.orchestrator = Some((Ipv4Addr::UNSPECIFIED, part.orchestrator_port).into());
+            common.runner_patience = Some(part.patience);
+        }
+        self.topic_index_max = environment.topic_index_max.unwrap_or(TOPIC_INDEX_MAX);
         if !is_given("keep_alive") {
             common.keep_alive = environment.keep_alive_secs.unwrap_or(600);
         }

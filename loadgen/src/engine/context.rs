@@ -5,8 +5,9 @@ use super::port::{Interval, Port};
 use super::publisher::{Allowance, Material};
 use super::stats::Stats;
 use super::subscriber::{ReceiverState, Subscriber};
+use crate::clock;
 use crate::latency::{self, Latencies};
-use crate::payload::{HEADER_LEN, Stamp};
+use crate::payload::{self, Form, Stamp};
 use crate::tracker::Delivery;
 use protocol::{Publish, QoS};
 use std::sync::Arc;
@@ -109,10 +110,10 @@ impl Context {
     pub fn check(&mut self, subscriber: &mut Subscriber, publish: &Publish<'_>, now_ns: u64) {
         let shared = &*self.shared;
         if !shared.plan.options.is_judged {
-            return self.count(publish, now_ns);
+            return self.count(subscriber, publish, now_ns);
         }
         let receiver = &mut self.receivers[subscriber.receiver];
-        let stamp = Stamp::read(publish.payload).filter(|stamp| stamp.tag == shared.plan.options.tag);
+        let stamp = Stamp::read(publish.payload, shared.plan.options.tag, now_ns);
         let Some((stamp, place)) = stamp.and_then(|stamp| Some((stamp, receiver.flows.place(stamp.flow)?)))
         else {
             self.stats.foreign += 1;
@@ -123,7 +124,7 @@ impl Context {
             self.stats.foreign += 1;
             return;
         }
-        if publish.payload[HEADER_LEN..] != shared.filler {
+        if publish.payload[Form::of(publish.payload.len()).len()..] != shared.filler {
             self.stats.corrupt += 1;
             return;
         }
@@ -154,11 +155,23 @@ impl Context {
     }
 
     /// A delivery of which nobody here knows whether it was to come.
-    fn count(&mut self, publish: &Publish<'_>, now_ns: u64) {
+    fn count(&mut self, subscriber: &mut Subscriber, publish: &Publish<'_>, now_ns: u64) {
         self.stats.delivered += 1;
-        let stamp = Stamp::read(publish.payload).filter(|it| it.tag == self.shared.plan.options.tag);
-        if let Some(stamp) = stamp.filter(|stamp| self.measured.contains(&stamp.due_ns)) {
-            latency::record(&mut self.interval.delivery, now_ns.saturating_sub(stamp.due_ns));
+        let options = &self.shared.plan.options;
+        let Some((headers, payload)) = payload::split_headers(&options.headers, publish.payload) else {
+            self.stats.foreign += 1;
+            return;
+        };
+        if let Some(count) = headers.count {
+            subscriber.on_count(publish.topic, count, &mut self.stats);
+        }
+        let due_ns = match (Stamp::read(payload, options.tag, now_ns), headers.sent_unix_ms) {
+            (Some(stamp), _) => stamp.due_ns,
+            (None, Some(sent)) => now_ns.saturating_sub(clock::unix_ms().saturating_sub(sent) * 1_000_000),
+            (None, None) => return,
+        };
+        if self.measured.contains(&due_ns) {
+            latency::record(&mut self.interval.delivery, now_ns.saturating_sub(due_ns));
         }
     }
 
@@ -189,8 +202,12 @@ impl Context {
             self.credited.sort_unstable_by_key(|flow| flows[*flow as usize].worker);
             for group in self.credited.chunk_by(|a, b| flows[*a as usize].worker == flows[*b as usize].worker)
             {
-                let port = self.shared.port(flows[group[0] as usize].worker);
-                port.credit(group.iter().map(|flow| (*flow, self.delivered[*flow as usize])));
+                let worker = flows[group[0] as usize].worker;
+                let credits = group.iter().map(|flow| (*flow, self.delivered[*flow as usize]));
+                match &self.shared.mesh {
+                    Some(mesh) if !self.shared.plan.local.contains(&worker) => mesh.credit(worker, credits),
+                    _ => self.shared.port(worker).credit(credits),
+                }
             }
         }
         for flow in self.credited.drain(..) {
@@ -212,6 +229,8 @@ impl Context {
     pub fn material_for(&self, allowance: Allowance, now_ns: u64) -> Material<'_> {
         Material {
             tag: self.shared.plan.options.tag,
+            headers: &self.shared.plan.options.headers,
+            form: self.shared.plan.options.form(),
             filler: &self.shared.filler,
             allowance,
             limit: self.limit,

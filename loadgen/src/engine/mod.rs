@@ -7,6 +7,7 @@ mod connection;
 mod connector;
 mod context;
 mod inflight;
+mod mesh;
 mod poller;
 mod port;
 mod publisher;
@@ -17,18 +18,19 @@ mod subscriber;
 mod worker;
 
 pub use connector::ConnectLimits;
+pub use mesh::Mesh;
 pub use port::Interval;
 pub use stats::Stats;
 use subscriber::ReceiverState;
 use worker::WorkerOutcome;
 
 use crate::latency::{self, Latencies};
-use crate::payload;
 use crate::plan::{Plan, Role};
 use anyhow::{Context as _, Result, anyhow, bail};
 use port::{Measured, Port};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -71,6 +73,8 @@ struct Shared {
     /// By flow; empty in closed loop.
     phases: Vec<u64>,
     ports: Vec<Port>,
+    /// Where publishers in other processes wait for what was delivered here.
+    mesh: Option<Mesh>,
     measured: Measured,
     tick: AtomicU64,
 }
@@ -94,7 +98,7 @@ pub struct Engine {
 
 impl Engine {
     /// Starts the workers, bound to `cpus` in turn (none: not bound). Nothing connects before a command.
-    pub fn start(plan: Plan, limits: ConnectLimits, cpus: &[usize]) -> Result<Engine> {
+    pub fn start(plan: Plan, limits: ConnectLimits, cpus: &[usize], mesh: Option<Mesh>) -> Result<Engine> {
         let options = &plan.options;
         let phases = match options.pace {
             crate::plan::Pace::Window(_) | crate::plan::Pace::Unacknowledged(_) => vec![],
@@ -114,9 +118,10 @@ impl Engine {
         }
         let ports = plan.local.clone().map(|_| Port::new()).collect::<std::io::Result<_>>()?;
         let shared = Arc::new(Shared {
-            filler: payload::filler(options.seed, options.payload_size),
+            filler: options.filler(),
             phases,
             ports,
+            mesh,
             measured: Measured::new(),
             tick: AtomicU64::new(0),
             limits,
@@ -132,6 +137,11 @@ impl Engine {
         };
         let threads = shared.plan.local.clone().map(spawn).collect::<Result<_>>()?;
         Ok(Engine { shared, threads })
+    }
+
+    /// Takes what `peer_count` other processes tell of deliveries, from their connections to `listener`.
+    pub fn receive_credits(&self, listener: &TcpListener, peer_count: usize) -> Result<()> {
+        mesh::receive(&self.shared, listener, peer_count)
     }
 
     pub fn plan(&self) -> &Plan {

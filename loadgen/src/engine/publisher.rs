@@ -5,7 +5,7 @@
 
 use super::inflight::{Inflight, Sent};
 use crate::pacing::Schedule;
-use crate::payload::{HEADER_LEN, Stamp};
+use crate::payload::{Form, Header, Stamp};
 use crate::plan::{Flow, Plan};
 use protocol::{Properties, Publish, QoS};
 
@@ -63,6 +63,8 @@ pub enum Allowance {
 /// What all publishers of a worker share.
 pub struct Material<'a> {
     pub tag: u32,
+    pub headers: &'a [Header],
+    pub form: Form,
     pub filler: &'a [u8],
     pub allowance: Allowance,
     /// Messages of one flow at most.
@@ -270,7 +272,7 @@ impl Publisher {
 
 impl PublishedFlow {
     fn new(plan: &Plan, index: u32, flow: &Flow, phase_ns: u64) -> PublishedFlow {
-        let payload = vec![0; plan.options.payload_size];
+        let payload = vec![0; plan.options.wire_size()];
         let publish = Publish {
             dup: false,
             qos: flow.qos,
@@ -325,9 +327,10 @@ impl PublishedFlow {
         if dup {
             out[start] |= 0x08;
         }
-        let mut stamp = [0; HEADER_LEN];
-        Stamp { tag: material.tag, flow: self.index, sequence, due_ns }.write(&mut stamp);
-        out.extend_from_slice(&stamp);
+        for header in material.headers {
+            header.append(sequence, out);
+        }
+        Stamp { tag: material.tag, flow: self.index, sequence, due_ns }.append(material.form, out);
         out.extend_from_slice(material.filler);
     }
 }

@@ -46,6 +46,9 @@ stats! {
     /// Copies with the DUP flag after a reconnect, which QoS 1 allows, and repeated QoS 2 packets.
     redelivered,
     out_of_order,
+    /// Numbers of `cnt64` headers that were left out, and those that came later.
+    skipped,
+    filled,
     /// Nobody of this run sent it to this receiver.
     foreign,
     /// It is ours, but its payload is not what was sent.

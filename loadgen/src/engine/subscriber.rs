@@ -1,8 +1,10 @@
 //! What a subscribing connection knows, and what all subscribers of one receiver know together.
 
+use super::stats::Stats;
 use crate::plan::{FlowSet, Receiver};
-use crate::tracker::Tracker;
+use crate::tracker::{Delivery, Tracker};
 use protocol::QoS;
+use std::collections::HashMap;
 
 pub struct Subscriber {
     /// Index among the receivers of the worker.
@@ -11,12 +13,14 @@ pub struct Subscriber {
     unreleased: Option<Box<[u64; 1024]>>,
     /// Members of a group: number behind the last that this one got, by place of the flow.
     order: Box<[u64]>,
+    /// Numbers that publishers with a `cnt64` header sent, by topic.
+    counts: HashMap<Box<str>, Tracker>,
 }
 
 impl Subscriber {
     pub fn new(receiver: usize, plan: &Receiver) -> Subscriber {
         let order = if plan.is_group { vec![0; plan.flows.len()] } else { vec![] };
-        Subscriber { receiver, unreleased: None, order: order.into() }
+        Subscriber { receiver, unreleased: None, order: order.into(), counts: HashMap::new() }
     }
 
     /// A QoS 2 PUBLISH came. False if its id is still in use, so that it is the same message again.
@@ -37,6 +41,24 @@ impl Subscriber {
     /// The broker lost the session, and with it all packet ids.
     pub fn on_session_lost(&mut self) {
         self.unreleased = None;
+    }
+
+    /// A message with this number came on a topic that one publisher has. The first that comes begins the count, so
+    /// that a subscriber may be late.
+    pub fn on_count(&mut self, topic: &str, count: u64, stats: &mut Stats) {
+        let Some(tracker) = self.counts.get_mut(topic) else {
+            self.counts.insert(topic.into(), Tracker::behind(count));
+            return;
+        };
+        stats.skipped = stats.skipped.saturating_add(count.saturating_sub(tracker.next()));
+        match tracker.on_delivery(count) {
+            Delivery::InOrder => {}
+            Delivery::Duplicate => stats.duplicated += 1,
+            Delivery::OutOfOrder => {
+                stats.out_of_order += 1;
+                stats.filled += 1;
+            }
+        }
     }
 
     /// For a member of a group: whether this member already got a later one.
@@ -82,6 +104,16 @@ mod tests {
         assert!(subscriber.begin_exactly_once(65534));
         subscriber.release(65535);
         assert!(subscriber.begin_exactly_once(65535));
+    }
+
+    #[test]
+    fn counts_tell_what_was_skipped_swapped_and_doubled() {
+        let (mut subscriber, mut stats) = (member(false), Stats::default());
+        for (topic, count) in [("a", 7), ("b", 0), ("a", 8), ("a", 11), ("a", 9), ("a", 9), ("b", 1)] {
+            subscriber.on_count(topic, count, &mut stats);
+        }
+        assert_eq!((stats.skipped, stats.filled), (2, 1));
+        assert_eq!((stats.out_of_order, stats.duplicated), (1, 1));
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Worker {
             .filter(|(_, client)| mine(client.worker))
             .map(|(client, _)| Connection::new(client))
             .collect();
-        let packet_max = plan.options.payload_size + PACKET_OVERHEAD_MAX;
+        let packet_max = plan.options.wire_size() + PACKET_OVERHEAD_MAX;
         let mut worker = Worker {
             context: Context::new(shared.clone(), index, connections.len()),
             connections,

@@ -4,9 +4,12 @@ use crate::args::Scenario;
 use crate::engine::{Command, Ended, Interval, PerFlow, Stats};
 use crate::latency::{self, Latencies};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 #[derive(Serialize, Deserialize)]
 pub enum Request {
+    /// Who the runner is.
+    Hello,
     /// Answered with the runner's own clock.
     Clock,
     Start(Box<Start>),
@@ -37,11 +40,18 @@ pub struct Start {
     pub index: usize,
     /// From the runner's clock to the orchestrator's.
     pub offset_ns: i64,
+    /// Where each runner takes credits, if windows are opened by other processes than the publisher's; else empty.
+    pub peers: Vec<SocketAddr>,
 }
 
 #[derive(Serialize, Deserialize)]
 pub enum Response {
     Done,
+    /// `index`: which of the runners it wants to be. `credit_port`: where it takes credits of the others.
+    Hello {
+        index: Option<usize>,
+        credit_port: u16,
+    },
     Clock(u64),
     Stats(Stats),
     Cpu(Vec<u64>),

@@ -3,17 +3,98 @@
 use super::link::Link;
 use super::message::{Request, Response, Start};
 use super::offset::{ClockReport, Offset};
-use crate::args::Scenario;
+use crate::args::{RunnerArgs, Scenario};
+use crate::clock;
 use crate::engine::{Command, Ended, Interval, PerFlow, Stats};
+use crate::interrupt;
 use crate::plan::Plan;
 use anyhow::{Context, Error, Result, anyhow, bail};
 use std::cell::RefCell;
-use std::net::{SocketAddr, TcpListener};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+/// Between two looks whether a runner came.
+const ACCEPT_LOOK: Duration = Duration::from_millis(20);
 
 struct Runner {
     name: String,
     link: Link,
     offset: Offset,
+    /// Which it wants to be.
+    index: Option<usize>,
+    /// Where it takes credits.
+    credits: SocketAddr,
+}
+
+impl Runner {
+    /// The next one to come, within this time if one is given.
+    fn accept(listener: &TcpListener, patience: Option<Duration>) -> Result<Runner> {
+        let deadline = patience.map(|patience| clock::own_ns() + patience.as_nanos() as u64);
+        listener.set_nonblocking(true)?;
+        let (stream, address) = loop {
+            match listener.accept() {
+                Ok(accepted) => break accepted,
+                Err(error) if error.kind() != ErrorKind::WouldBlock => {
+                    return Err(error).context("cannot accept a runner");
+                }
+                Err(_) if interrupt::is_interrupted() => bail!("interrupted while waiting for runners"),
+                Err(_) if deadline.is_some_and(|deadline| clock::own_ns() > deadline) => {
+                    bail!("not all runners came within {:?}", patience.unwrap_or_default());
+                }
+                Err(_) => std::thread::sleep(ACCEPT_LOOK),
+            }
+        };
+        stream.set_nonblocking(false)?;
+        let mut link = Link::new(stream)?;
+        let name = address.ip().to_string();
+        link.send(&Request::Hello)?;
+        let Some(Response::Hello { index, credit_port }) = link.receive()? else {
+            bail!("runner {name} does not say who it is: it may be of another version");
+        };
+        let offset = Offset::measure(&mut link).with_context(|| format!("runner {name}"))?;
+        Ok(Runner { name, link, offset, index, credits: SocketAddr::new(address.ip(), credit_port) })
+    }
+}
+
+/// Those that want to be a certain one come there, the others between them; each is called by its number.
+fn put_in_order(runners: &mut Vec<Runner>) -> Result<()> {
+    let count = runners.len();
+    let (chosen, mut free): (Vec<Runner>, Vec<Runner>) = runners.drain(..).partition(|it| it.index.is_some());
+    let mut places: Vec<Option<Runner>> = (0..count).map(|_| None).collect();
+    for runner in chosen {
+        let index = runner.index.unwrap_or_default();
+        match places.get_mut(index) {
+            Some(place @ None) => *place = Some(runner),
+            Some(Some(_)) => bail!("two runners want to be number {index}"),
+            None => bail!("a runner wants to be number {index}, but there are {count}, from 0"),
+        }
+    }
+    // The first that came is the first of the rest.
+    free.reverse();
+    runners.extend(places.into_iter().filter_map(|place| place.or_else(|| free.pop())));
+    for (index, runner) in runners.iter_mut().enumerate() {
+        runner.name = format!("{index} ({})", runner.name);
+    }
+    Ok(())
+}
+
+/// This process is the first of its own runners. If it fails, the orchestrator is told as by any other.
+fn spawn_own_runner(port: u16, cpus: Option<crate::args::Cpus>) -> Result<()> {
+    let args = RunnerArgs {
+        orchestrator: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        cpus,
+        source: None,
+        patience: ACCEPT_LOOK,
+        index: Some(0),
+    };
+    let run = move || {
+        if let Err(error) = super::run_runner(&args) {
+            eprintln!("runner 0: {error:#}");
+        }
+    };
+    std::thread::Builder::new().name("runner".into()).spawn(run)?;
+    Ok(())
 }
 
 /// Runners that carry out a plan together. The first that fails ends the run: `check` tells.
@@ -27,21 +108,18 @@ impl Fleet {
     /// Waits for all runners, measures their clocks, and starts their engines.
     pub fn start(listen: SocketAddr, scenario: &Scenario, plan: Plan) -> Result<Fleet> {
         let common = scenario.common();
-        if let Some(flow) = plan.unheard_flow(common.threads as usize) {
-            let topic = &plan.flows[flow as usize].topic;
-            bail!("publisher and receivers of `{topic}` are on different runners: choose a --rate");
-        }
         let listener = TcpListener::bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
         // With port 0 only we know where.
         eprintln!("waiting for {} runners on {}", common.runners, listener.local_addr()?);
-        let mut runners = vec![];
-        for index in 0..common.runners as usize {
-            let (stream, address) = listener.accept().context("cannot accept a runner")?;
-            let mut link = Link::new(stream)?;
-            let name = format!("{index} ({})", address.ip());
-            let offset = Offset::measure(&mut link).with_context(|| format!("runner {name}"))?;
-            runners.push(Runner { name, link, offset });
+        if common.own_runner {
+            spawn_own_runner(listener.local_addr()?.port(), common.cpus.clone())?;
         }
+        let mut runners = (0..common.runners)
+            .map(|_| Runner::accept(&listener, common.runner_patience))
+            .collect::<Result<Vec<_>>>()?;
+        put_in_order(&mut runners)?;
+        let crosses = plan.credits_cross_processes(common.threads as usize);
+        let peers: Vec<SocketAddr> = runners.iter().filter(|_| crosses).map(|it| it.credits).collect();
         for (index, runner) in runners.iter_mut().enumerate() {
             let start = Start {
                 scenario: scenario.clone(),
@@ -49,6 +127,7 @@ impl Fleet {
                 tag: plan.options.tag,
                 index,
                 offset_ns: runner.offset.to_ours_ns,
+                peers: peers.clone(),
             };
             runner.link.send(&Request::Start(Box::new(start)))?;
         }

@@ -4,10 +4,10 @@ use super::link::Link;
 use super::message::{Request, Response, SentEnd, SentInterval, Start};
 use crate::args::{RunnerArgs, Scenario};
 use crate::clock;
-use crate::engine::{Ended, Engine};
+use crate::engine::{Ended, Engine, Mesh};
 use crate::scenario;
 use anyhow::{Context, Result, bail};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 /// Between two tries to reach the orchestrator.
@@ -15,8 +15,12 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// Serves one run, until the orchestrator closes the connection.
 pub fn run(args: &RunnerArgs) -> Result<()> {
-    let mut link = Link::new(reach(args.orchestrator, args.patience)?)?;
-    let mut part = Part::Waits;
+    let stream = reach(args.orchestrator, args.patience)?;
+    // Other runners reach us at the address by which the orchestrator knows us.
+    let credits =
+        TcpListener::bind((stream.local_addr()?.ip(), 0)).context("cannot listen for other runners")?;
+    let mut link = Link::new(stream)?;
+    let mut part = Part::Waits(credits);
     while let Some(request) = link.receive()? {
         let response = match part.answer(request, args) {
             Ok(response) => response,
@@ -49,7 +53,9 @@ fn reach(orchestrator: SocketAddr, patience: Duration) -> Result<TcpStream> {
 
 /// How far this runner is.
 enum Part {
-    Waits,
+    /// With the port for the credits of other runners.
+    Waits(TcpListener),
+    Over,
     Runs(Engine),
     Ended(Box<Ended>),
 }
@@ -58,7 +64,13 @@ impl Part {
     fn answer(&mut self, request: Request, args: &RunnerArgs) -> Result<Response> {
         match (&mut *self, request) {
             (_, Request::Clock) => return Ok(Response::Clock(clock::own_ns())),
-            (Part::Waits, Request::Start(start)) => *self = Part::Runs(start_engine(*start, args)?),
+            (Part::Waits(credits), Request::Hello) => {
+                let credit_port = credits.local_addr()?.port();
+                return Ok(Response::Hello { index: args.index, credit_port });
+            }
+            (Part::Waits(credits), Request::Start(start)) => {
+                *self = Part::Runs(start_engine(*start, args, credits)?);
+            }
             (Part::Runs(engine), Request::Command(command)) => engine.command(command),
             (Part::Runs(engine), Request::Measure { from_ns, to_ns }) => engine.measure(from_ns..to_ns),
             (Part::Runs(engine), Request::Stats) => {
@@ -85,7 +97,7 @@ impl Part {
     }
 
     fn end(&mut self) -> Result<Response> {
-        let Part::Runs(engine) = std::mem::replace(self, Part::Waits) else { bail!("nothing runs") };
+        let Part::Runs(engine) = std::mem::replace(self, Part::Over) else { bail!("nothing runs") };
         let mut ended = engine.finish()?;
         let sent = SentEnd::of(&mut ended);
         *self = Part::Ended(Box::new(ended));
@@ -93,8 +105,8 @@ impl Part {
     }
 }
 
-fn start_engine(start: Start, args: &RunnerArgs) -> Result<Engine> {
-    let Start { mut scenario, password, tag, index, offset_ns } = start;
+fn start_engine(start: Start, args: &RunnerArgs, credits: &TcpListener) -> Result<Engine> {
+    let Start { mut scenario, password, tag, index, offset_ns, peers } = start;
     clock::set_offset_ns(offset_ns);
     let common = Scenario::common_mut(&mut scenario);
     common.password = password;
@@ -104,5 +116,12 @@ fn start_engine(start: Start, args: &RunnerArgs) -> Result<Engine> {
     let mut plan = scenario::plan(&scenario)?;
     plan.local = index * threads..(index + 1) * threads;
     let cpus = args.cpus.clone().unwrap_or_default().0;
-    Engine::start(plan, limits, &cpus)
+    if peers.is_empty() {
+        return Engine::start(plan, limits, &cpus, None);
+    }
+    let mesh = Mesh::connect(&peers, index, threads)?;
+    let engine = Engine::start(plan, limits, &cpus, Some(mesh))?;
+    // All listen before the first is told to start, so nobody waits for another here for long.
+    engine.receive_credits(credits, peers.len() - 1)?;
+    Ok(engine)
 }

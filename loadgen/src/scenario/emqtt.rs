@@ -12,6 +12,8 @@ pub fn plan(args: &Emqtt) -> Result<Plan> {
     let mut plan = setup::plan(common, args.clients as usize)?;
     plan.options.retain = args.retain;
     plan.options.is_judged = false;
+    plan.options.message = args.message.as_deref().map(|message| message.as_bytes().into());
+    plan.options.headers.clone_from(&args.payload_hdrs);
     plan.options.inflight_max = args.inflight;
     plan.options.session_expiry_secs = args.session_expiry;
     if let Pace::Window(window) = plan.options.pace {
@@ -23,8 +25,14 @@ pub fn plan(args: &Emqtt) -> Result<Plan> {
         Action::Sub => "bench-sub",
         Action::Conn => "bench-conn",
     };
-    let id = setup::ids(common, kind);
-    for number in args.startnumber..args.startnumber.saturating_add(args.clients) {
+    let id = if args.shortids {
+        setup::prefixed(&common.prefix)
+    } else {
+        setup::prefixed(&format!("{}-{kind}-", common.prefix))
+    };
+    // Theirs begin behind the start number.
+    let first = args.startnumber.saturating_add(1);
+    for number in first..first.saturating_add(args.clients) {
         let worker = plan.clients.len() % plan.worker_count;
         let user = common.user.as_deref().unwrap_or("");
         let place = args.topic.replace("%i", &number.to_string());

@@ -17,15 +17,30 @@ mod tbmq;
 mod wildcard;
 
 use crate::args::{Common, Scenario};
+use crate::payload::{COMPACT_FLOWS_MAX, FULL_LEN, Form};
 use crate::plan::Plan;
 use crate::report::Report;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use run::Run;
 
 pub use setup::connect_limits;
 
 /// What a scenario consists of.
 pub fn plan(scenario: &Scenario) -> Result<Plan> {
+    let mut plan = draft(scenario)?;
+    if scenario.is_persistent() {
+        plan.keep_sessions();
+    }
+    if Form::of(plan.options.payload_size) == Form::Compact && plan.flows.len() > COMPACT_FLOWS_MAX {
+        let (size, flows) = (plan.options.payload_size, plan.flows.len());
+        bail!(
+            "a payload of {size} bytes cannot tell {flows} flows apart, only {COMPACT_FLOWS_MAX}: use {FULL_LEN} bytes"
+        );
+    }
+    Ok(plan)
+}
+
+fn draft(scenario: &Scenario) -> Result<Plan> {
     match scenario {
         Scenario::P2p(args) => p2p::plan(args),
         Scenario::FanOut(args) => fan::out_plan(args),
@@ -48,7 +63,7 @@ pub fn run(scenario: &Scenario) -> Result<Report> {
         Scenario::Retained(args) => retained::run(run, args),
         Scenario::Offline(args) => offline::run(run, args),
         Scenario::Tbmq(args) => tbmq::run(run, args),
-        _ => stream::run(run, false),
+        _ => stream::run(run, scenario.is_persistent()),
     }
 }
 
@@ -65,6 +80,28 @@ impl Scenario {
             Scenario::Offline(_) => "offline",
             Scenario::Tbmq(_) => "tbmq",
             Scenario::Emqtt(_) => "emqtt",
+        }
+    }
+
+    /// The phases whose cost it reports, besides that of each delivered message.
+    pub fn phases(&self) -> &'static [&'static str] {
+        match self {
+            Scenario::Conn(_) => &["connect", "hold"],
+            Scenario::Retained(_) => &["store", "deliver"],
+            Scenario::Offline(_) => &["queue", "drain"],
+            _ => &[],
+        }
+    }
+
+    /// Subscribers keep their sessions though the scenario does not need it.
+    fn is_persistent(&self) -> bool {
+        match self {
+            Scenario::P2p(args) => args.persistence.persistent,
+            Scenario::FanOut(args) => args.persistence.persistent,
+            Scenario::FanIn(args) => args.persistence.persistent,
+            Scenario::Share(args) => args.persistence.persistent,
+            Scenario::Wildcard(args) => args.persistence.persistent,
+            _ => false,
         }
     }
 

@@ -28,6 +28,8 @@ pub fn plan(common: &Common, flow_count: usize) -> Result<Plan> {
         user_name: common.user.clone(),
         password: common.password.clone(),
         payload_size: common.size as usize,
+        message: None,
+        headers: vec![],
         retain: false,
         seed: common.seed,
         // What an earlier run left behind must not pass for ours.
@@ -44,12 +46,19 @@ pub fn plan(common: &Common, flow_count: usize) -> Result<Plan> {
 
 fn targets(common: &Common) -> Result<Vec<SocketAddr>> {
     let resolve = |host: &String| {
-        let addresses = (host.as_str(), common.port).to_socket_addrs();
+        let (name, port) = split_port(host).unwrap_or((host, common.port));
+        let addresses = (name, port).to_socket_addrs();
         let addresses = addresses.with_context(|| format!("cannot resolve {host}"))?;
         // `localhost` is both, and few brokers listen on both.
         addresses.min_by_key(SocketAddr::is_ipv6).with_context(|| format!("{host} has no address"))
     };
     common.host.iter().map(resolve).collect()
+}
+
+/// `host:port`; an IPv6 address has more than one colon and no port.
+fn split_port(host: &str) -> Option<(&str, u16)> {
+    let (name, port) = host.rsplit_once(':')?;
+    (!name.contains(':')).then_some((name, port.parse().ok()?))
 }
 
 pub fn connect_limits(common: &Common) -> ConnectLimits {
@@ -58,6 +67,11 @@ pub fn connect_limits(common: &Common) -> ConnectLimits {
 
 /// Numbers the clients of one kind.
 pub fn ids(common: &Common, kind: &str) -> impl Fn(u32) -> ClientId + use<> {
-    let prefix: std::sync::Arc<str> = format!("{}-{kind}-", common.prefix).into();
+    prefixed(&format!("{}-{kind}-", common.prefix))
+}
+
+/// Numbers clients whose ids begin like this.
+pub fn prefixed(prefix: &str) -> impl Fn(u32) -> ClientId + use<> {
+    let prefix: std::sync::Arc<str> = prefix.into();
     move |number| ClientId { prefix: prefix.clone(), number: number as u64 }
 }

@@ -11,8 +11,11 @@ use anyhow::Result;
 /// From telling the workers, which may be in other processes, what is measured to its beginning.
 const LEAD_NS: u64 = 100_000_000;
 
-/// `wipes`: no sessions of subscribers are left behind.
+/// `wipes`: subscribers have sessions, of which none is there before and none is left behind.
 pub fn run(mut run: Run<'_>, wipes: bool) -> Result<Report> {
+    if wipes {
+        run.wipe(Role::Subscriber)?;
+    }
     run.watch.phase("connect-begin");
     for role in [Role::Subscriber, Role::Publisher, Role::Idle] {
         run.connect(role)?;
@@ -45,10 +48,15 @@ fn publish(run: &mut Run<'_>) -> Result<Span> {
     let begin_ns = clock::now_ns() + LEAD_NS;
     let end_ns = begin_ns + common.duration.as_nanos() as u64;
     run.generator.measure(begin_ns..if common.count.is_some() { u64::MAX } else { end_ns });
+    let starts = Command::Publish { start_ns: begin_ns, limit };
+    // An open loop that is told in time has all its due times within the interval.
+    if warmup.is_zero() && common.rate.is_some() {
+        run.generator.command(starts);
+    }
     run.watch.sleep_until(&run.generator, begin_ns)?;
     let begin = run.begin("measure");
-    if warmup.is_zero() {
-        run.generator.command(Command::Publish { start_ns: clock::now_ns(), limit });
+    if warmup.is_zero() && common.rate.is_none() {
+        run.generator.command(starts);
     }
     if common.count.is_some() {
         let total = limit * flow_count;

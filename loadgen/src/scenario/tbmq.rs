@@ -2,19 +2,16 @@
 
 use super::run::Run;
 use super::{setup, stream};
-use crate::args::Tbmq;
+use crate::args::{Common, Tbmq};
 use crate::plan::{Client, ClientId, FlowSet, Plan, Role};
 use crate::report::Report;
-use crate::tbmq::{RunFile, SubscriberGroup, TOPIC_INDEX_MAX};
+use crate::tbmq::{RunFile, SubscriberGroup};
 use anyhow::{Context, Result, bail};
 use protocol::topic;
 use std::sync::Arc;
 
-pub fn run(mut run: Run<'_>, args: &Tbmq) -> Result<Report> {
+pub fn run(run: Run<'_>, args: &Tbmq) -> Result<Report> {
     let has_sessions = run.generator.plan().clients.iter().any(|client| !client.clean_start);
-    if has_sessions {
-        run.wipe(Role::Subscriber)?;
-    }
     let mut report = stream::run(run, has_sessions)?;
     report.tbmq = Some(summary(run_file(args)?, &report));
     Ok(report)
@@ -30,11 +27,11 @@ pub fn plan(args: &Tbmq) -> Result<Plan> {
     for group in &file.publisher_groups {
         let id = ids(&group.client_id_prefix, format!("test_pub_client_{}_", group.id));
         for index in 0..group.publishers {
-            let topic = format!("{}{}", group.topic_prefix, index % TOPIC_INDEX_MAX);
+            let topic = format!("{}{}", group.topic_prefix, index % args.topic_index_max);
             if !topic::is_valid_topic_name(&topic) {
                 bail!("publisher group {}: `{topic}` is not a topic name", group.id);
             }
-            let worker = plan.clients.len() % plan.worker_count;
+            let worker = worker_of(common, index);
             plan.add_publisher(id(index), worker, &[topic], common.publish_qos());
         }
     }
@@ -44,7 +41,7 @@ pub fn plan(args: &Tbmq) -> Result<Plan> {
     }
     let dummy = ids(&None, "test_dummy_client_".into());
     for index in 0..file.dummy_clients {
-        let worker = plan.clients.len() % plan.worker_count;
+        let worker = worker_of(common, index);
         plan.clients.push(Client {
             id: dummy(index),
             role: Role::Idle,
@@ -55,6 +52,13 @@ pub fn plan(args: &Tbmq) -> Result<Plan> {
         });
     }
     Ok(plan)
+}
+
+/// As theirs: client number `index` of a group belongs to the process `index` modulo their number.
+fn worker_of(common: &Common, index: u32) -> usize {
+    let (processes, threads) = (common.runners as usize, common.threads as usize);
+    let (process, turn) = (index as usize % processes, index as usize / processes);
+    process * threads + turn % threads
 }
 
 fn ids(prefix: &Option<String>, default: String) -> impl Fn(u32) -> ClientId + use<> {
@@ -73,7 +77,7 @@ fn add_subscribers(plan: &mut Plan, group: &SubscriberGroup, by_topic: &ByTopic,
     let id = ids(&group.client_id_prefix, format!("test_sub_client_{}_", group.id));
     let together = shared.is_some().then(|| plan.add_receiver(flows.clone(), qos, 0, true));
     for index in 0..group.subscribers {
-        let worker = index as usize % plan.worker_count;
+        let worker = worker_of(&args.common, index);
         let receiver = together.unwrap_or_else(|| plan.add_receiver(flows.clone(), qos, worker, false));
         let client = plan.add_subscriber(id(index), &filter, receiver);
         client.clean_start = group.persistent_session_info.is_none();

@@ -20,7 +20,7 @@ pub fn verdict(plan: &Plan, stats: &Stats, lost: &[(u32, u64)], unacked: u64) ->
     let mut verdict = Verdict {
         passed: false,
         qos: qos.min(subscribed),
-        lost: of_flow.values().sum(),
+        lost: of_flow.values().sum::<u64>() + stats.skipped.saturating_sub(stats.filled),
         duplicated: stats.duplicated,
         out_of_order: stats.out_of_order,
         foreign: stats.foreign,

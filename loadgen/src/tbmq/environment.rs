@@ -3,11 +3,14 @@
 use super::file::{ClientType, PersistentSession, PublisherGroup, RunFile, SubscriberGroup};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidVariable {
     #[error("{name}={value} is not valid")]
     Value { name: &'static str, value: String },
+    #[error("{name} is needed, because TEST_RUN_PARALLEL_TESTS_COUNT is {count}")]
+    Missing { name: &'static str, count: u16 },
     #[error("{name}={value} is not supported: {why}")]
     Unsupported { name: &'static str, value: String, why: &'static str },
 }
@@ -16,12 +19,28 @@ pub enum InvalidVariable {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
     pub hosts: Option<Vec<String>>,
-    pub port: Option<u16>,
+    /// Taken in turn.
+    pub ports: Vec<u16>,
     pub keep_alive_secs: Option<u16>,
     pub sources: Option<String>,
     pub file: Option<PathBuf>,
+    /// Topics of a group are numbered from 0 to this, and then from 0 again.
+    pub topic_index_max: Option<u32>,
+    /// One of several processes that carry out a run together.
+    pub part: Option<Part>,
     /// What runs without a file.
     pub default_file: DefaultFile,
+}
+
+/// Which of several processes this is, and where the first one is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub count: u16,
+    pub number: u16,
+    pub orchestrator_host: String,
+    pub orchestrator_port: u16,
+    /// How long to wait for the others.
+    pub patience: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,23 +91,59 @@ impl Environment {
     pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Environment, InvalidVariable> {
         let variables = Variables(lookup);
         variables.require("MQTT_SSL_ENABLED", "false", "there is no TLS yet")?;
-        let several = "several processes are coordinated with --orchestrator";
-        variables.require("TEST_RUN_PARALLEL_TESTS_COUNT", "1", several)?;
-        variables.require("TEST_RUN_DEFAULT_WORKER_TYPE", "DEFAULT", several)?;
+        let together = "each process has its share of publishers and subscribers (TEST_RUN_PARALLEL_TESTS_COUNT), \
+                        because both ends are needed to judge a delivery";
+        variables.require("TEST_RUN_DEFAULT_WORKER_TYPE", "DEFAULT", together)?;
         let list = |text: String| text.split(',').map(|part| part.trim().to_string()).collect();
-        let ports: Option<Vec<String>> = variables.text("MQTT_PORT").map(list);
+        let ports: Vec<String> = variables.text("MQTT_PORT").map_or(vec![], list);
         let port = |value: &String| {
             value.parse().map_err(|_| InvalidVariable::Value { name: "MQTT_PORT", value: value.clone() })
         };
+        let topic_index_max = variables.parsed("TEST_RUN_MAX_PUBLISH_TOPIC_GROUP_IDX")?;
+        if topic_index_max == Some(0) {
+            let (name, value) = ("TEST_RUN_MAX_PUBLISH_TOPIC_GROUP_IDX", "0".into());
+            return Err(InvalidVariable::Value { name, value });
+        }
         Ok(Environment {
             hosts: variables.text("MQTT_HOST").map(list),
-            port: ports.as_ref().and_then(|ports| ports.first()).map(port).transpose()?,
+            ports: ports.iter().map(port).collect::<Result<_, _>>()?,
             keep_alive_secs: variables.parsed("CLIENT_KEEP_ALIVE_SECONDS")?,
             sources: variables.text("CLIENT_IP_ADDRESSES"),
             file: variables.text("TEST_RUN_CONFIGURATION_FILE").map(PathBuf::from),
+            topic_index_max,
+            part: part(&variables)?,
             default_file: default_file(&variables)?,
         })
     }
+}
+
+/// None: this process does all.
+fn part<F>(variables: &Variables<F>) -> Result<Option<Part>, InvalidVariable>
+where
+    F: Fn(&str) -> Option<String>,
+{
+    const COUNT: &str = "TEST_RUN_PARALLEL_TESTS_COUNT";
+    const NUMBER: &str = "TEST_RUN_SEQUENTIAL_NUMBER";
+    const URL: &str = "TEST_RUN_TEST_ORCHESTRATOR_URL";
+    let count: u16 = variables.parsed(COUNT)?.unwrap_or(1);
+    if count <= 1 {
+        return Ok(None);
+    }
+    let missing = |name: &'static str| InvalidVariable::Missing { name, count };
+    let number: u16 = variables.parsed(NUMBER)?.ok_or_else(|| missing(NUMBER))?;
+    let url = variables.text(URL).ok_or_else(|| missing(URL))?;
+    let invalid = |name: &'static str, value: String| InvalidVariable::Value { name, value };
+    if number >= count {
+        return Err(invalid(NUMBER, number.to_string()));
+    }
+    let place = url.trim_start_matches("http://").split('/').next().unwrap_or("");
+    let place = place.rsplit_once(':').and_then(|(host, port)| Some((host.to_string(), port.parse().ok()?)));
+    let Some((orchestrator_host, orchestrator_port)) = place.filter(|(host, _)| !host.is_empty()) else {
+        return Err(invalid(URL, url));
+    };
+    let patience = variables.parsed("TEST_RUN_MAX_CLUSTER_WAIT_TIME_SECONDS")?.unwrap_or(60);
+    let patience = Duration::from_secs(patience);
+    Ok(Some(Part { count, number, orchestrator_host, orchestrator_port, patience }))
 }
 
 /// Pairs of one publisher and one persistent subscriber.
@@ -155,7 +210,8 @@ mod tests {
     fn variables_are_taken() {
         let environment = read(&[
             ("MQTT_HOST", "a, b"),
-            ("MQTT_PORT", "1884"),
+            ("MQTT_PORT", "1884, 1885"),
+            ("TEST_RUN_MAX_PUBLISH_TOPIC_GROUP_IDX", "7"),
             ("CLIENT_IP_ADDRESSES", "127.0.0.2,127.0.0.3"),
             ("TEST_RUN_CONFIGURATION_FILE", "x.json"),
             ("TEST_RUN_DEFAULT_PUB_SUB_GROUPS_COUNT", "3"),
@@ -164,16 +220,39 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(environment.hosts.unwrap(), ["a", "b"]);
-        assert_eq!((environment.port, environment.file), (Some(1884), Some("x.json".into())));
+        assert_eq!((&environment.ports[..], environment.part.as_ref()), (&[1884, 1885][..], None));
+        assert_eq!((environment.topic_index_max, environment.file), (Some(7), Some("x.json".into())));
         let DefaultFile(file) = environment.default_file;
         assert_eq!((file.publishers(), file.publisher_qos_value), (3, 1));
+    }
+
+    #[test]
+    fn one_of_several_processes_knows_its_number_and_where_the_first_is() {
+        let set = |number: &str, url: &str| {
+            read(&[
+                ("TEST_RUN_PARALLEL_TESTS_COUNT", "4"),
+                ("TEST_RUN_SEQUENTIAL_NUMBER", number),
+                ("TEST_RUN_TEST_ORCHESTRATOR_URL", url),
+            ])
+        };
+        let part = set("3", "http://orch:8088/api").unwrap().part.unwrap();
+        assert_eq!((part.count, part.number, part.patience), (4, 3, Duration::from_secs(60)));
+        assert_eq!((part.orchestrator_host.as_str(), part.orchestrator_port), ("orch", 8088));
+        let text = |number, url| set(number, url).unwrap_err().to_string();
+        assert!(text("4", "http://orch:8088").contains("TEST_RUN_SEQUENTIAL_NUMBER=4"));
+        assert!(text("1", "orch").contains("TEST_RUN_TEST_ORCHESTRATOR_URL=orch"));
+        assert!(text("", "http://orch:8088").contains("TEST_RUN_SEQUENTIAL_NUMBER is needed"));
+        assert!(text("1", "").contains("TEST_RUN_TEST_ORCHESTRATOR_URL is needed"));
     }
 
     #[test]
     fn what_cannot_be_done_is_refused_by_name() {
         let text = |variables: &[(&str, &str)]| read(variables).unwrap_err().to_string();
         assert!(text(&[("MQTT_SSL_ENABLED", "true")]).contains("TLS"));
-        assert!(text(&[("TEST_RUN_PARALLEL_TESTS_COUNT", "4")]).contains("--orchestrator"));
+        assert!(
+            text(&[("TEST_RUN_DEFAULT_WORKER_TYPE", "PUBLISHER")]).contains("TEST_RUN_PARALLEL_TESTS_COUNT")
+        );
+        assert!(text(&[("TEST_RUN_MAX_PUBLISH_TOPIC_GROUP_IDX", "0")]).contains("GROUP_IDX=0"));
         assert!(text(&[("MQTT_PORT", "many")]).contains("MQTT_PORT=many"));
     }
 }

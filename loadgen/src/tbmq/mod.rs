@@ -3,7 +3,7 @@
 mod environment;
 mod file;
 
-pub use environment::{Environment, InvalidVariable};
+pub use environment::{Environment, InvalidVariable, Part};
 pub use file::{ClientType, InvalidFile, PublisherGroup, RunFile, SubscriberGroup};
 
 /// Topics of a group are numbered from 0 to this, and then from 0 again.

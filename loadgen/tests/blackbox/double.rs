@@ -50,6 +50,7 @@ pub enum Fault {
 
 pub struct Double {
     pub port: u16,
+    state: Arc<Mutex<State>>,
 }
 
 /// One client: its subscriptions outlive the connection if it asked for that.
@@ -84,6 +85,8 @@ struct State {
     messages: u64,
     turns: usize,
     connections: u64,
+    kept_sessions_max: usize,
+    seen_clients: Vec<String>,
 }
 
 impl Double {
@@ -99,14 +102,36 @@ impl Double {
             messages: 0,
             turns: 0,
             connections: 0,
+            kept_sessions_max: 0,
+            seen_clients: vec![],
         }));
+        let shared = state.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let state = state.clone();
                 thread::spawn(move || serve(stream, &state));
             }
         });
-        Double { port }
+        Double { port, state: shared }
+    }
+
+    /// The payload of the retained message on a topic.
+    pub fn retained(&self, topic: &str) -> Option<Vec<u8>> {
+        lock(&self.state).retained.get(topic).map(|message| message.payload.clone())
+    }
+
+    /// Client ids that connected, in their order.
+    pub fn seen_clients(&self) -> Vec<String> {
+        lock(&self.state).seen_clients.clone()
+    }
+
+    /// Sessions that outlive their connection, now and at most so far.
+    pub fn kept_sessions(&self) -> usize {
+        lock(&self.state).kept_sessions()
+    }
+
+    pub fn kept_sessions_max(&self) -> usize {
+        lock(&self.state).kept_sessions_max
     }
 }
 
@@ -150,6 +175,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 impl State {
     fn on_connect(&mut self, connect: &Connect<'_>, stream: &TcpStream) -> Option<u64> {
         self.connections += 1;
+        self.seen_clients.push(connect.client_id.into());
         // A session that ends with its connection also ends when another takes it over.
         let kept = self.sessions.remove(connect.client_id);
         let kept = kept.filter(|session| !connect.clean_start && !session.is_clean);
@@ -180,7 +206,12 @@ impl State {
         let queue = std::mem::take(&mut session.queue);
         queue.into_iter().for_each(|message| session.send(message));
         self.sessions.insert(connect.client_id.into(), session);
+        self.kept_sessions_max = self.kept_sessions_max.max(self.kept_sessions());
         Some(self.connections)
+    }
+
+    fn kept_sessions(&self) -> usize {
+        self.sessions.values().filter(|session| !session.is_clean).count()
     }
 
     fn on_close(&mut self, id: &str, connection: u64) {

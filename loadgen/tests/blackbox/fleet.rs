@@ -97,10 +97,35 @@ fn losses_between_runners_are_found_and_clocks_measured() {
     }
 }
 
+/// Publishers hear of deliveries in the other process, and faults there are found.
 #[test]
-fn a_closed_loop_across_runners_is_refused() {
-    let args = "fan-in --publishers 4 --orchestrator 127.0.0.1:0 --runners 2";
-    let output = run::raw(args);
-    assert_eq!(output.status.code(), Some(4));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--rate"));
+fn a_closed_loop_reaches_across_runners() {
+    for args in [
+        "fan-in --publishers 5 --subscribers 2 --window 3",
+        "fan-out --publishers 1 --subscribers 8 --window 2",
+        "share --publishers 6 --members 3 --window 1",
+        "wildcard --publishers 20 --subscribers 20 --window 4",
+    ] {
+        let double = Double::start(Fault::None);
+        let ran = with_two_runners(double.port, &format!("{args} --count 600 --settle 20s"));
+        ran.assert_passed();
+        assert_eq!(ran.number("totals.delivered"), ran.number("totals.owed"), "{args}");
+        // A window that nobody opens would do so, after a second each.
+        assert_eq!(ran.number("totals.stalls"), 0, "{args}");
+    }
+    let double = Double::start(Fault::Doubles);
+    let ran = with_two_runners(double.port, "fan-in --publishers 4 --count 400 --settle 400ms");
+    ran.assert_failed(&["duplicated"]);
+    assert_eq!(ran.number("verdict.duplicated"), 40);
+}
+
+#[test]
+fn a_window_holds_across_runners() {
+    let double = Double::start(Fault::None);
+    let args = "fan-in --publishers 2 --subscribers 2 --window 1 --duration 300ms --warmup 0";
+    let ran = with_two_runners(double.port, args);
+    ran.assert_passed();
+    // Of each publisher one message is under way at most.
+    let (sent, delivered) = (ran.number("measured.sent"), ran.number("measured.delivered"));
+    assert!(delivered > 20 && sent <= delivered / 2 + 3, "{sent} {delivered}");
 }

@@ -30,6 +30,36 @@ fn wildcards_deliver_to_all_that_match() {
 }
 
 #[test]
+fn subscribers_may_be_persistent_and_leave_no_session_behind() {
+    let double = Double::start(Fault::None);
+    for args in [
+        "p2p --pairs 4",
+        "fan-in --publishers 4",
+        "fan-out --publishers 2 --subscribers 3",
+        "share --publishers 4",
+    ] {
+        // What the first run would leave behind were foreign to the second.
+        for _ in 0..2 {
+            let ran = scenario(double.port, &format!("{args} --persistent --count 80 -q 1"));
+            ran.assert_passed();
+            assert_eq!(ran.result["scenario"]["persistent"], true);
+            assert_eq!(ran.number("totals.delivered"), ran.number("totals.owed"));
+        }
+    }
+    assert_eq!(double.kept_sessions(), 0);
+}
+
+#[test]
+fn persistent_subscribers_ask_for_a_session() {
+    // A broker that keeps what is asked for has it while the run goes on.
+    let double = Double::start(Fault::None);
+    scenario(double.port, "p2p --pairs 3 --persistent --count 30").assert_passed();
+    assert_eq!(double.kept_sessions_max(), 3);
+    scenario(double.port, "p2p --pairs 5 --count 30").assert_passed();
+    assert_eq!(double.kept_sessions_max(), 3);
+}
+
+#[test]
 fn an_open_loop_sends_at_its_rate() {
     let ran = faultless("p2p --pairs 10 --rate 2000 --duration 1s --warmup 100ms --threads 2");
     // By due time it is exact, however busy the machine is.

@@ -2,7 +2,9 @@
 
 use crate::double::{Double, Fault};
 use crate::run::{self, scenario};
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 const RUN: &str = r#"{
   "publisherGroups": [
@@ -39,6 +41,40 @@ fn a_run_file_runs_unchanged() {
     let line = ran.result["tbmq"].as_str().expect("their summary");
     assert!(line.contains("lost messages - 0") && line.contains("expected messages - 400"), "{line}");
     assert!(ran.stderr.contains(line));
+}
+
+/// Three processes as theirs: each has every third client of a group, the first one judges the whole.
+#[test]
+fn processes_share_the_clients_of_a_file() {
+    let path = file("parallel", RUN);
+    let double = Double::start(Fault::None);
+    let (mqtt_port, port) = (double.port.to_string(), free_port());
+    let url = format!("http://127.0.0.1:{port}");
+    let process = |number: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shardmq-loadgen"));
+        command.arg("tbmq").arg(&path).args(["--warmup", "0", "--json", "-"]);
+        command.env("MQTT_PORT", &mqtt_port).env("TEST_RUN_PARALLEL_TESTS_COUNT", "3");
+        command.env("TEST_RUN_SEQUENTIAL_NUMBER", number).env("TEST_RUN_TEST_ORCHESTRATOR_URL", &url);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")
+    };
+    let others = ["2", "1"].map(process);
+    let ran = run::read(process("0").wait_with_output().expect("it ends"));
+    for other in others {
+        let output = other.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    std::fs::remove_file(&path).expect("it is ours");
+    ran.assert_passed();
+    assert_eq!((ran.number("totals.sent"), ran.number("totals.delivered")), (150, 400));
+    let clocks = ran.result["clocks"].as_array().expect("one for each process");
+    let names: Vec<&str> = clocks.iter().filter_map(|clock| clock["runner"].as_str()).collect();
+    assert_eq!(names, ["0 (127.0.0.1)", "1 (127.0.0.1)", "2 (127.0.0.1)"]);
+    assert!(ran.result["tbmq"].as_str().is_some_and(|line| line.contains("expected messages - 400")));
+}
+
+/// One that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("loopback").port()
 }
 
 #[test]

@@ -22,6 +22,18 @@ fn a_faultless_broker_passes_at_every_qos_and_version() {
 }
 
 #[test]
+fn payloads_of_sixteen_bytes_are_judged_as_well() {
+    let ran = pairs(Fault::None, "-q 1 -s 16 --threads 2");
+    ran.assert_passed();
+    assert_eq!(ran.number("latency_ns.count"), 500);
+    assert!(ran.number("latency_ns.max") < 60_000_000_000, "due times are whole");
+    pairs(Fault::Drops, "-s 16").assert_failed(&["lost"]);
+    pairs(Fault::Doubles, "-s 16").assert_failed(&["duplicated"]);
+    pairs(Fault::Misroutes, "-s 20").assert_failed(&["foreign"]);
+    pairs(Fault::Corrupts, "-s 20").assert_failed(&["corrupt", "lost"]);
+}
+
+#[test]
 fn dropped_messages_are_lost() {
     let ran = pairs(Fault::Drops, "");
     ran.assert_failed(&["lost"]);

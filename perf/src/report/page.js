@@ -11,6 +11,12 @@ const formatCost = (result) => (result.scenario.measure === "memory" ? bytes : d
 const plural = (what) => (what.endsWith("message") ? "messages" : `${what}s`);
 const spread = (medians) => (medians.cost > 0 ? (medians.cost_range[1] - medians.cost_range[0]) / medians.cost : 0);
 
+// A mark behind a median on which no two rounds agree.
+function noiseOf(row) {
+  const title = "No two rounds lie within 5 % of each other near the median: take it with caution, or run more rounds.";
+  return row.is_noisy && row.rounds > 1 ? element("small", { class: "noisy", title }, " noisy") : null;
+}
+
 function faultsOf(verdict) {
   const found = FAULTS.filter(([field]) => verdict[field] > 0);
   return found.map(([field, word]) => `${count(verdict[field])} ${word}`).join(", ");
@@ -54,7 +60,7 @@ function costCell(result, row) {
   const target = result.scenario.target;
   const isMet = row.broker === "shardmq" && target ? (row.medians.cost <= target ? "good" : "") : "";
   return {
-    text: element("span", {}, formatCost(result)(row.medians.cost), element("small", {}, ratio),
+    text: element("span", {}, formatCost(result)(row.medians.cost), element("small", {}, ratio), noiseOf(row),
       faults ? element("div", { class: "bad" }, faults) : null),
     attributes: { class: isMet },
   };
@@ -127,7 +133,7 @@ function figuresTable(result) {
   const own = rows[result.scenario.name];
   const severalCores = new Set(own.map((row) => row.core_count)).size > 1;
   const head = ["broker", ...(severalCores ? ["cores"] : []), units[result.scenario.name], ...brokers.map((broker) => `÷ ${broker}`),
-    "per second", "p50", "p95", "p99", "p99.9", "memory", "busy cores", "user time", "switches/msg", "calls/msg", "deliveries"];
+    "per second", "p50", "p95", "p99", "p99.9", "memory", "busy cores", "user time", "switches/msg", "calls/msg", "load", "deliveries"];
   return table(head, own.map((row) => {
     const start = [brokerName(row.broker), ...(severalCores ? [`${row.core_count}${row.shares_cores ? " (shared)" : ""}`] : [])];
     const { medians } = row;
@@ -137,11 +143,11 @@ function figuresTable(result) {
     const verdict = element("span", {}, faults ? element("span", { class: "bad" }, faults) : element("span", { class: "good" }, "all right"),
       row.verdict.load_limited ? element("small", { title: row.verdict.notes.join("; ") }, " load-limited") : null);
     return [...start,
-      element("span", {}, formatCost(result)(medians.cost), element("small", {}, ` ± ${percent(spread(medians) / 2)}`)),
+      element("span", {}, formatCost(result)(medians.cost), element("small", {}, ` ± ${percent(spread(medians) / 2)}`), noiseOf(row)),
       ...brokers.map((broker) => (broker === row.broker ? "" : times(row.ratios[broker]))),
       number(medians.rate), duration(latency.p50), duration(latency.p95), duration(latency.p99), duration(latency.p999),
       bytes(medians.rss_bytes), number(medians.busy_cores), percent(medians.user_share), number(medians.switches_per_message),
-      number(row.system_calls), { text: verdict, attributes: { class: "text" } }];
+      number(row.system_calls), medians.load_cost ? duration(medians.load_cost) : "–", { text: verdict, attributes: { class: "text" } }];
   }));
 }
 

@@ -39,6 +39,9 @@ fn line(row: &Row, scenario: &Scenario) -> String {
             let _ = write!(line, "  {ratio:>6.2} x floor");
         }
         let _ = write!(line, "  {:>10.0}/s", medians.rate);
+        if row.is_noisy && row.rounds > 1 {
+            line.push_str("  noisy");
+        }
         if let Some(latency) = medians.latency {
             let [p50, p99] = [latency.p50, latency.p99].map(|ns| ns as f64 / 1000.0);
             let _ = write!(line, "  p50 {p50:.0} µs, p99 {p99:.0} µs");
