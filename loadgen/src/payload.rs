@@ -46,7 +46,7 @@ impl Form {
 
     /// Bytes before the filler.
     #[inline]
-    pub fn len(self) -> usize {
+    pub fn stamp_len(self) -> usize {
         match self {
             Form::Full => FULL_LEN,
             Form::Compact => COMPACT_LEN,
@@ -164,7 +164,7 @@ pub struct HeaderValues {
 /// The filler of every payload of `size` bytes in a run with this seed.
 pub fn filler(seed: u64, size: usize) -> Vec<u8> {
     let mut random = Random::new(seed ^ 0x66_69_6c_6c);
-    (Form::of(size).len()..size).map(|_| b' ' + (random.below(95)) as u8).collect()
+    (Form::of(size).stamp_len()..size).map(|_| b' ' + (random.below(95)) as u8).collect()
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ impl Context {
             self.stats.foreign += 1;
             return;
         }
-        if publish.payload[Form::of(publish.payload.len()).len()..] != shared.filler {
+        if publish.payload[Form::of(publish.payload.len()).stamp_len()..] != shared.filler {
             self.stats.corrupt += 1;
             return;
         }
