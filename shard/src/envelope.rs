@@ -58,7 +58,7 @@ pub struct RetainedPage {
 /// wait in the sender's backlog when the lane is full (they are never dropped).
 #[derive(Debug)]
 pub enum Envelope {
-    /// Lane full: new QoS 0 messages are dropped and counted, publishers of QoS 1 and 2 are not read.
+    /// Lane full: publishers of QoS 1 and 2 are not read; QoS 0 is gathered up to 1 MiB, then dropped and counted.
     Messages(Batch),
     Moved(Box<MovedConnection>),
     /// The first subscriber of `filter` on the sending shard. SUBACK waits for `RouteAcked` of every shard.

@@ -63,7 +63,8 @@ pub struct Limits {
     pub memory_bytes_max: u64,
     /// Bytes of messages gathered for one shard before an envelope is closed; the batch that crosses it is still sent.
     pub batch_bytes_max: u32,
-    /// Envelopes in one lane. Full: QoS 0 is dropped and counted, publishers of QoS 1 and 2 are not read.
+    /// Envelopes in one lane. Full: publishers of QoS 1 and 2 are not read; QoS 0 is gathered up to 1 MiB, then dropped and
+    /// counted.
     pub lane_envelopes_max: u32,
     /// Wait for clients to take their last bytes at shutdown before they are cut off.
     pub drain_timeout_ms: u64,

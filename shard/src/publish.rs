@@ -60,6 +60,8 @@ pub(crate) enum Refusal {
 const TURN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The same for messages of whose publisher nothing can be asked: dropped and counted above.
 const DETACHED_TURN_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of the batch that is held back while a lane is full; QoS 0 is dropped and counted above.
+const HELD_BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 impl Shard {
     /// A PUBLISH of a client.
@@ -298,9 +300,14 @@ impl Shard {
         mut instructions: Instructions,
         wait: Option<u32>,
     ) {
+        let is_lane_full = self.is_lane_full[to as usize];
+        let turn_bytes = self.turn_bytes[to as usize];
         let is_dropped = match message.qos {
-            QoS::AtMostOnce => self.is_congested(to),
-            _ => self.turn_bytes[to as usize] > DETACHED_TURN_BYTES_MAX,
+            QoS::AtMostOnce => {
+                let is_batch_full = self.batches[to as usize].bytes.len() >= HELD_BATCH_BYTES_MAX;
+                turn_bytes > TURN_BYTES_MAX || (is_lane_full && is_batch_full)
+            }
+            _ => turn_bytes > DETACHED_TURN_BYTES_MAX,
         };
         if is_dropped {
             self.metrics.dropped(message.qos, DropReason::LaneFull);
@@ -317,7 +324,7 @@ impl Shard {
         let before = batch.bytes.len();
         message.write(instructions, &mut batch.bytes);
         batch.count += 1;
-        let is_complete = batch.bytes.len() >= self.config.limits.batch_bytes_max as usize;
+        let is_complete = !is_lane_full && batch.bytes.len() >= self.config.limits.batch_bytes_max as usize;
         self.turn_bytes[to as usize] += (self.batches[to as usize].bytes.len() - before) as u64;
         if is_complete {
             self.close_batch(to);

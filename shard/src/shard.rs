@@ -263,7 +263,10 @@ impl Shard {
             if to == self.id {
                 continue;
             }
-            self.close_batch(to);
+            // For a full lane it is gathered on.
+            if !self.is_lane_full[to as usize] {
+                self.close_batch(to);
+            }
             self.send_owed_ack(to);
             if !self.receipts[to as usize].is_empty() {
                 let tickets = std::mem::take(&mut self.receipts[to as usize]);

@@ -263,6 +263,8 @@ fn a_copy_that_was_dropped_at_a_full_lane_comes_as_state() {
     let mut publisher = client_on(&mut node, PUBLISHERS, "pub");
     let mut neighbour = client_on(&mut node, OWNER, "near");
     let mut subscriber = client_on(&mut node, SUBSCRIBERS, "sub");
+    let mut sink = client_on(&mut node, SUBSCRIBERS, "sink");
+    sink.subscribe(&mut node, "bulk", AtMostOnce);
     subscriber.subscribe(&mut node, "other", AtMostOnce);
     node.are_lanes_held = true;
     subscribe(&mut node, &mut subscriber, &topic);
@@ -273,8 +275,12 @@ fn a_copy_that_was_dropped_at_a_full_lane_comes_as_state() {
     publisher.publish(&mut node, &topic, "new", AtMostOnce, true);
     node.lane_capacity = 0;
     neighbour.publish(&mut node, "other", "fills the lane", AtMostOnce, false);
-    serve(&mut node, PUBLISHERS, OWNER);
     assert_eq!(node.sum(|metrics| metrics.lane_full), 1);
+    // What is gathered for a full lane is bounded, too.
+    for _ in 0..2 {
+        neighbour.publish(&mut node, "bulk", &"x".repeat(600_000), AtMostOnce, false);
+    }
+    serve(&mut node, PUBLISHERS, OWNER);
     node.lane_capacity = usize::MAX;
     run_all(&mut node);
     assert_eq!(received(&mut node, &mut subscriber), [live("first"), live("fills the lane"), state("new")]);

@@ -55,8 +55,8 @@ options! {
 
         /// Envelopes in the lane from one shard to another.
         /// Size: times `batch_bytes` and the number of lanes it is memory at the worst.
-        /// At the bound: QoS 0 is dropped, counted as `lane_full`; publishers of QoS 1 and 2 are not read
-        /// until there is room.
+        /// At the bound: publishers of QoS 1 and 2 are not read until there is room; QoS 0 is gathered up to
+        /// 1 MiB, then dropped and counted as `lane_full`.
         lane_envelopes_max: u32 = "256" in "1" ..= "65536";
     }
 }

@@ -19,8 +19,6 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use glommio::io::BufferedFile;
-
 use super::RuntimeOptions;
 use super::mesh::{ControlRequest, Port, Stop, close_moved};
 use super::ring::{Completion, Kind, Ring};
@@ -112,7 +110,6 @@ pub(super) struct EventLoop {
     shard: Shard,
     ring: Ring,
     port: Port,
-    bell: BufferedFile,
     sockets: ChunkedVec<Socket>,
     free: Vec<u32>,
     /// The core's slots -> sockets.
@@ -157,7 +154,6 @@ impl EventLoop {
     ) -> io::Result<EventLoop> {
         let bell = port.mesh().bell(id as usize);
         let ring = Ring::new(bell)?;
-        let bell = sys::executor_file(bell.try_clone()?);
         let started = Instant::now();
         let now = (started - options.clock_origin).as_millis() as Time;
         let limit = sys::raise_limit(libc::RLIMIT_NOFILE)?;
@@ -170,7 +166,6 @@ impl EventLoop {
             shard: Shard::new(id, config, now),
             ring,
             port,
-            bell,
             sockets: ChunkedVec::new(),
             free: Vec::new(),
             by_slot: Vec::new(),
@@ -198,25 +193,18 @@ impl EventLoop {
         Ok(event_loop)
     }
 
-    pub async fn run(mut self) -> io::Result<()> {
+    /// Until the orderly end. The thread is the shard's own: nothing else of the executor runs meanwhile.
+    pub fn run(mut self) -> io::Result<()> {
         while !self.is_over() {
-            self.ring.reap(&mut self.completions)?;
-            let is_busy = self.turn();
-            if is_busy || self.ring.has_requests() {
-                continue;
+            // What ended a sleep is served first.
+            if self.completions.is_empty() {
+                self.ring.reap(&mut self.completions)?;
             }
-            if self.prepare_sleep()? {
-                // The end of the sleep is known by the count alone; it was read and so reset.
-                if let Err(error) = self.bell.read_at(0, 8).await {
-                    return Err(io::Error::other(error.to_string()));
-                }
-                self.port.unpark();
-                self.ring.on_awake();
-                self.turn_began = Instant::now();
+            if !self.turn() && !self.ring.has_requests() {
+                self.rest()?;
             }
         }
         self.wind_up();
-        let _ = self.bell.close().await;
         Ok(())
     }
 
@@ -278,7 +266,7 @@ impl EventLoop {
                 Kind::Receive => self.on_received(completion),
                 Kind::Send => self.on_sent(completion),
                 Kind::Accept => self.on_accept(completion),
-                Kind::Cancel | Kind::Timer => {}
+                Kind::Cancel | Kind::Bell => {}
             }
         }
         self.completions = completions;
@@ -416,28 +404,23 @@ impl EventLoop {
 
     // ---- sleeping ----
 
-    /// True when everything was looked at, nobody can push without ringing, and the deadline's timer is set.
-    fn prepare_sleep(&mut self) -> io::Result<bool> {
+    /// There was nothing to do: looks around for a while, then sleeps until there is.
+    fn rest(&mut self) -> io::Result<()> {
         if self.busy_poll > Duration::ZERO && self.spin()? {
-            return Ok(false);
+            return Ok(());
         }
-        if let Some(deadline) = self.next_deadline() {
-            if deadline <= self.now {
-                return Ok(false);
-            }
-            self.ring.set_timer(deadline, Duration::from_millis(deadline - self.now));
+        let time = match self.next_deadline() {
+            Some(deadline) if deadline <= self.now => return Ok(()),
+            Some(deadline) => Some(Duration::from_millis(deadline - self.now)),
+            None => None,
+        };
+        // From here on whoever pushes rings.
+        if self.port.try_park(self.stop) {
+            self.ring.sleep(&mut self.completions, time)?;
+            self.port.unpark();
+            self.turn_began = Instant::now();
         }
-        if !self.port.try_park(self.stop) {
-            return Ok(false);
-        }
-        self.ring.reap_before_sleep(&mut self.completions)?;
-        // The kernel stops submitting at a request that it refuses; what is behind it must not wait for the bell.
-        if self.completions.is_empty() && !self.ring.has_requests() {
-            return Ok(true);
-        }
-        self.port.unpark();
-        self.ring.on_awake();
-        Ok(false)
+        Ok(())
     }
 
     /// Looks for work for a while; true when some came.

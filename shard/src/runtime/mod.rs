@@ -45,9 +45,7 @@ const MEMLOCK_BASE_BYTES: u64 = 512 * 1024;
 const MEMLOCK_SHARD_BYTES: u64 = 300 * 1024;
 /// The executor's preemption timer must not fire: when it does between two steps of the executor's own loop (a thread
 /// that loses its core there for longer than the timer), glommio 0.9 takes its queues for empty and sleeps with a
-/// runnable task, for good. The event loop is the executor's only task and sleeps by itself, so nothing needs it. Work
-/// on files needs the executor to come by now and then while the loop is busy: the loop then has to ring its own bell
-/// and await it, which passes through the executor without the timer.
+/// runnable task, for good. The event loop is the executor's only task and sleeps by itself, so nothing needs it.
 const PREEMPT_NEVER: Duration = Duration::from_secs(3600);
 /// How long the control plane waits for room in a shard's queue before it gives up.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
@@ -295,7 +293,7 @@ fn run_executor(seed: Seed) -> Result<(), RunError> {
             Ok(event_loop) => {
                 let _ = started.send(Ok(()));
                 drop(started);
-                event_loop.run().await.map_err(|source| RunError::Ring { shard, source })
+                event_loop.run().map_err(|source| RunError::Ring { shard, source })
             }
             Err(error) => {
                 let _ = started.send(Err(StartError::Ring(error)));

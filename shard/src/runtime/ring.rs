@@ -5,9 +5,9 @@
 //! stay open until the terminal completion of every request on it; memory that the kernel may still write to is leaked
 //! rather than freed when the ring is dropped with requests under way.
 //!
-//! The ring defers its work to our own `io_uring_enter` (DEFER_TASKRUN), so completions appear only in [`Ring::reap`].
-//! That costs half of what a ring without the flag does for each message. A sleeping shard is woken through the
-//! registered eventfd; polling the ring's own descriptor does not work with this flag.
+//! The ring defers its work to our own `io_uring_enter` (DEFER_TASKRUN), so completions appear only in [`Ring::reap`] and
+//! [`Ring::sleep`]. That costs half of what a ring without the flag does for each message. The ring also watches the
+//! shard's bell: a sleeping shard waits for its sockets, its neighbours and its deadline in one system call.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
+use io_uring::types::{BufRingEntry, Fd, SubmitArgs};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::sys::EventFd;
@@ -50,7 +50,7 @@ pub(super) enum Kind {
     Receive = 2,
     Send = 3,
     Cancel = 4,
-    Timer = 5,
+    Bell = 5,
 }
 
 /// Names a request: `user_data` of its completions. The generation tells uses of a slot apart; it has 24 bits.
@@ -77,7 +77,7 @@ impl Token {
             1 => Kind::Accept,
             2 => Kind::Receive,
             3 => Kind::Send,
-            5 => Kind::Timer,
+            5 => Kind::Bell,
             _ => Kind::Cancel,
         };
         Token { kind, generation: (data >> 32) as u32 & GENERATION_MASK, index: data as u32 }
@@ -109,20 +109,18 @@ pub(super) struct Ring {
     backlog: VecDeque<squeue::Entry>,
     /// Buffers that are being sent, by the index of their token.
     sending: Vec<Vec<u8>>,
-    /// Requests without a terminal completion, the timer aside.
+    /// Requests without a terminal completion, that for the bell aside.
     under_way: usize,
-    timer: Timespec,
-    timer_at: Option<u64>,
+    bell: RawFd,
     /// Received by the last `reap`.
     reaped_bytes: usize,
     pub counters: RingCounters,
 }
 
 impl Ring {
-    /// Must be called on the thread that will use the ring.
+    /// Must be called on the thread that will use the ring. The bell has to stay open as long as the ring.
     pub fn new(bell: &EventFd) -> io::Result<Ring> {
         let ring = build(SUBMISSIONS, COMPLETIONS)?;
-        ring.submitter().register_eventfd(bell.as_raw_fd())?;
         let buffers = Buffers::new();
         // SAFETY: the entries are page aligned, hold BUFFER_COUNT entries and are freed only after the ring is gone.
         unsafe {
@@ -139,13 +137,11 @@ impl Ring {
             backlog: VecDeque::new(),
             sending: Vec::new(),
             under_way: 0,
-            timer: Timespec::new(),
-            timer_at: None,
+            bell: bell.as_raw_fd(),
             reaped_bytes: 0,
             counters: RingCounters::default(),
         };
-        // Awake, the loop looks by itself.
-        ring.ring.completion().disable_eventfd();
+        ring.watch_bell();
         ring.buffers.offer();
         Ok(ring)
     }
@@ -191,25 +187,10 @@ impl Ring {
         self.push(request, Token::new(Kind::Cancel, 0, 0));
     }
 
-    /// Makes sure that a completion comes in `after` at the latest; `at` is the same moment on the shard's clock.
-    /// A timer that is set for an earlier moment is left alone.
-    pub fn set_timer(&mut self, at: u64, after: Duration) {
-        let token = Token::new(Kind::Timer, 0, 0);
-        let request = match self.timer_at {
-            Some(earlier) if earlier <= at => return,
-            Some(_) => {
-                self.timer = after.into();
-                let request = opcode::TimeoutUpdate::new(token.pack(), &self.timer).build();
-                self.under_way += 1;
-                request.user_data(Token::new(Kind::Cancel, 0, 0).pack())
-            }
-            None => {
-                self.timer = after.into();
-                opcode::Timeout::new(&self.timer).build().user_data(token.pack())
-            }
-        };
-        self.timer_at = Some(at);
-        self.enqueue(request);
+    /// Completes whenever the bell is rung. The count behind it is never read: each ring is told.
+    fn watch_bell(&mut self) {
+        let request = opcode::PollAdd::new(Fd(self.bell), libc::POLLIN as u32).multi(true).build();
+        self.enqueue(request.user_data(Token::new(Kind::Bell, 0, 0).pack()));
     }
 
     fn push(&mut self, request: squeue::Entry, token: Token) {
@@ -226,8 +207,7 @@ impl Ring {
 
     fn try_enqueue(&mut self, request: &squeue::Entry) -> bool {
         // SAFETY: what a request points to lives until its completion: send buffers are in `sending`, receive buffers
-        // in `buffers`, the timer's value is copied by the kernel when the request is submitted and `self.timer` is
-        // not written before the next `reap` (`set_timer` is called once before each sleep).
+        // in `buffers`.
         unsafe { self.ring.submission().push(request) }.is_ok()
     }
 
@@ -279,38 +259,38 @@ impl Ring {
         }
     }
 
-    /// As `reap`, and sees to it that no deferred work is left: what comes after it rings the eventfd. Before a sleep.
-    pub fn reap_before_sleep(&mut self, completions: &mut Vec<Completion>) -> io::Result<()> {
-        self.ring.completion().enable_eventfd();
+    /// As `reap`, but waits until something has completed, the bell was rung or the time is over (None: for ever).
+    pub fn sleep(&mut self, completions: &mut Vec<Completion>, time: Option<Duration>) -> io::Result<()> {
+        self.reaped_bytes = 0;
         self.buffers.offer();
         self.refill_submissions();
         self.counters.enters += 1;
-        // Asking for more than there can be makes the kernel run all of its deferred work; the time is over at once.
-        let now = Timespec::new();
-        match self.ring.submitter().submit_with_args(COMPLETIONS_PER_REAP, &SubmitArgs::new().timespec(&now))
-        {
-            Ok(_) => {}
-            Err(error) => match error.raw_os_error() {
+        let submitter = self.ring.submitter();
+        let result = match time {
+            Some(time) => submitter.submit_with_args(1, &SubmitArgs::new().timespec(&time.into())),
+            None => submitter.submit_and_wait(1),
+        };
+        if let Err(error) = result {
+            match error.raw_os_error() {
                 Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
                 _ => return Err(error),
-            },
+            }
         }
         self.take_completions(completions);
         Ok(())
     }
 
-    pub fn on_awake(&mut self) {
-        self.ring.completion().disable_eventfd();
-    }
-
     fn take_completions(&mut self, completions: &mut Vec<Completion>) -> usize {
         let before = completions.len();
+        let mut is_bell_silent = false;
         for entry in self.ring.completion() {
             let token = Token::unpack(entry.user_data());
             let has_more = cqueue::more(entry.flags());
-            if token.kind == Kind::Timer {
-                self.timer_at = None;
-            } else if !has_more {
+            if token.kind == Kind::Bell {
+                is_bell_silent |= !has_more;
+                continue;
+            }
+            if !has_more {
                 self.under_way -= 1;
             }
             let buffer = cqueue::buffer_select(entry.flags());
@@ -319,6 +299,9 @@ impl Ring {
                 self.reaped_bytes += entry.result().max(0) as usize;
             }
             completions.push(Completion { token, result: entry.result(), has_more, buffer });
+        }
+        if is_bell_silent {
+            self.watch_bell();
         }
         completions.len() - before
     }

@@ -13,27 +13,22 @@ pub(super) fn adopt(descriptor: RawFd) -> Option<OwnedFd> {
     (descriptor >= 0).then(|| unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// The bell of a shard: a counter that wakes its reader when it is not zero.
+/// The bell of a shard: each write to it completes a poll of the shard's ring.
 #[derive(Debug)]
 pub(super) struct EventFd(OwnedFd);
 
 impl EventFd {
-    /// Blocking on purpose: io_uring waits for a blocking descriptor and answers EAGAIN for the other kind.
     pub fn new() -> io::Result<EventFd> {
         // SAFETY: no pointers; the result is checked.
         let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         adopt(descriptor).map(EventFd).ok_or_else(io::Error::last_os_error)
     }
 
-    /// Wakes the reader. Cannot fail: the counter would have to overflow 64 bits.
+    /// Wakes the shard. Cannot fail: the counter would have to overflow 64 bits.
     pub fn ring(&self) {
         let one = 1u64.to_ne_bytes();
         // SAFETY: the buffer is eight readable bytes that live through the call.
         unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-    }
-
-    pub fn try_clone(&self) -> io::Result<OwnedFd> {
-        self.0.try_clone()
     }
 }
 
@@ -41,13 +36,6 @@ impl AsRawFd for EventFd {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
-}
-
-/// The eventfd as a file of the current executor.
-pub(super) fn executor_file(descriptor: OwnedFd) -> glommio::io::BufferedFile {
-    use std::os::fd::IntoRawFd;
-    // SAFETY: the descriptor is open and its ownership passes to the file.
-    unsafe { glommio::io::BufferedFile::from_raw_fd(descriptor.into_raw_fd()) }
 }
 
 /// Raises the soft limit to the hard one and returns what is in force then.

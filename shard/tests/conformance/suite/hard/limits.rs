@@ -255,8 +255,28 @@ fn lanes_are_full(scene: &mut Scene) {
             assert_eq!((acks, next), (40, [40; 9]));
         }
     }
-    let dropped = scene.figure(|m| m.publish_dropped[0][DropReason::LaneFull as usize]);
-    assert_eq!(dropped > 0, scene.shards() > 1, "QoS 0 is dropped and counted");
+    // QoS 0 does not wait: a MiB is gathered for each full lane, the rest is dropped.
+    let dropped =
+        |scene: &mut Scene, reason: DropReason| scene.figure(|m| m.publish_dropped[0][reason as usize]);
+    assert_eq!(dropped(scene, DropReason::LaneFull), 0);
+    let large = wire::publish(scene.version, 0x30, "t", None, &[], "x".repeat(60_000));
+    scene.core(|core| {
+        core.hold_lanes(true);
+        for turn in 0..40 {
+            core.write_later(peers[0].socket(), &large);
+            core.run_shuffled(turn);
+        }
+    });
+    let lost = dropped(scene, DropReason::LaneFull);
+    assert_eq!(lost > 0, scene.shards() > 1, "{lost} lost");
+    scene.core(|core| {
+        core.hold_lanes(false);
+        core.run_shuffled(0);
+    });
+    let received: Vec<u64> = peers.iter_mut().map(|peer| peer.take_messages().len() as u64).collect();
+    let slow = dropped(scene, DropReason::SlowConsumer);
+    assert!(received.iter().all(|count| *count >= 17), "{received:?}");
+    assert!(received.iter().sum::<u64>() + slow >= 9 * (40 - lost), "{received:?}, {lost} lost, {slow} slow");
 }
 
 fn two_that_fill_each_other(scene: &mut Scene) {
