@@ -56,6 +56,8 @@ enum Receive {
     No,
     Once,
     Multishot,
+    /// Either, and its end was asked for.
+    Cancelling,
 }
 
 #[derive(Debug)]
@@ -79,9 +81,9 @@ struct Socket {
     state: State,
     id: ConnectionId,
     generation: u32,
+    /// Key of the ring's buffer; `NONE`: nothing is being sent.
+    sending: u32,
     receive: Receive,
-    is_cancelling: bool,
-    is_sending: bool,
     /// CONNECT was served: a multishot receive pays.
     is_established: bool,
     /// False under backpressure.
@@ -373,17 +375,13 @@ impl EventLoop {
     // ---- deadlines ----
 
     fn serve_deadlines(&mut self) {
-        while let Some((index, generation)) = pop_due(&mut self.flush_deadlines, self.now) {
-            let socket = &self.sockets[index as usize];
-            if socket.generation == generation && matches!(socket.state, State::Flushing(_)) {
-                self.abort(index as usize);
-            }
+        let flushing = |socket: &Socket| matches!(socket.state, State::Flushing(_));
+        while let Some(index) = pop_due(&mut self.flush_deadlines, &self.sockets, self.now, flushing) {
+            self.abort(index);
         }
-        while let Some((index, generation)) = pop_due(&mut self.linger_deadlines, self.now) {
-            let socket = &self.sockets[index as usize];
-            if socket.generation == generation && matches!(socket.state, State::Lingering) {
-                self.abort(index as usize);
-            }
+        let lingering = |socket: &Socket| matches!(socket.state, State::Lingering);
+        while let Some(index) = pop_due(&mut self.linger_deadlines, &self.sockets, self.now, lingering) {
+            self.abort(index);
         }
         if self.stop == Stop::No && self.accept_again_at.is_some_and(|at| at <= self.now) {
             self.accept_again_at = None;
@@ -441,7 +439,24 @@ impl EventLoop {
     }
 }
 
-fn pop_due(deadlines: &mut VecDeque<(Time, u32, u32)>, now: Time) -> Option<(u32, u32)> {
-    deadlines.front().filter(|due| due.0 <= now)?;
-    deadlines.pop_front().map(|(_, index, generation)| (index, generation))
+/// The next socket that still waits and whose time is over. Those that do not wait any more leave the list before their
+/// time, or it would hold seconds of them.
+fn pop_due(
+    deadlines: &mut VecDeque<(Time, u32, u32)>,
+    sockets: &ChunkedVec<Socket>,
+    now: Time,
+    is_waiting: impl Fn(&Socket) -> bool,
+) -> Option<usize> {
+    while let Some(&(at, index, generation)) = deadlines.front() {
+        let socket = &sockets[index as usize];
+        let is_waiting = socket.generation == generation && is_waiting(socket);
+        if is_waiting && at > now {
+            return None;
+        }
+        deadlines.pop_front();
+        if is_waiting {
+            return Some(index as usize);
+        }
+    }
+    None
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use io_uring::types::{BufRingEntry, Fd, SubmitArgs};
 use io_uring::{IoUring, cqueue, opcode, squeue};
+use slab::Slab;
 
 use super::sys::EventFd;
 
@@ -107,8 +108,8 @@ pub(super) struct Ring {
     buffers: Buffers,
     /// Requests that did not fit into the submission queue.
     backlog: VecDeque<squeue::Entry>,
-    /// Buffers that are being sent, by the index of their token.
-    sending: Vec<Vec<u8>>,
+    /// Buffers that are being sent.
+    sending: Slab<Vec<u8>>,
     /// Requests without a terminal completion, that for the bell aside.
     under_way: usize,
     bell: RawFd,
@@ -135,7 +136,7 @@ impl Ring {
             ring,
             buffers,
             backlog: VecDeque::new(),
-            sending: Vec::new(),
+            sending: Slab::new(),
             under_way: 0,
             bell: bell.as_raw_fd(),
             reaped_bytes: 0,
@@ -162,23 +163,19 @@ impl Ring {
         self.push(opcode::RecvMulti::new(Fd(socket), BUFFER_GROUP).build(), token);
     }
 
-    /// Sends the whole buffer. One send at a time for each index.
-    pub fn send(&mut self, socket: RawFd, buffer: Vec<u8>, token: Token) {
-        let index = token.index as usize;
-        if self.sending.len() <= index {
-            self.sending.resize_with(index + 1, Vec::new);
-        }
-        debug_assert!(self.sending[index].capacity() == 0, "one send under way for each socket");
+    /// Sends the whole buffer; what comes back is for `take_sent`.
+    pub fn send(&mut self, socket: RawFd, buffer: Vec<u8>, token: Token) -> u32 {
         let request = opcode::Send::new(Fd(socket), buffer.as_ptr(), buffer.len() as u32)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
             .build();
-        self.sending[index] = buffer;
+        let key = self.sending.insert(buffer);
         self.push(request, token);
+        key as u32
     }
 
     /// The buffer of a send whose completion was taken.
-    pub fn take_sent(&mut self, index: u32) -> Vec<u8> {
-        std::mem::take(&mut self.sending[index as usize])
+    pub fn take_sent(&mut self, key: u32) -> Vec<u8> {
+        self.sending.remove(key as usize)
     }
 
     /// Ends the request with that token; its terminal completion still comes.

@@ -25,9 +25,8 @@ impl EventLoop {
                 state: State::Free,
                 id,
                 generation: 0,
+                sending: NONE,
                 receive: Receive::No,
-                is_cancelling: false,
-                is_sending: false,
                 is_established: false,
                 is_wanted: true,
                 is_ended: false,
@@ -40,9 +39,8 @@ impl EventLoop {
             state: State::Open,
             id,
             generation: socket.generation.wrapping_add(1) & GENERATION_MASK,
+            sending: NONE,
             receive: Receive::No,
-            is_cancelling: false,
-            is_sending: false,
             is_established: false,
             is_wanted: true,
             is_ended: false,
@@ -76,7 +74,6 @@ impl EventLoop {
         if let Some(index) = self.of(completion.token) {
             if !completion.has_more {
                 self.sockets[index].receive = Receive::No;
-                self.sockets[index].is_cancelling = false;
                 self.to_receive.push(index as u32);
             }
             match (completion.result, completion.buffer) {
@@ -118,12 +115,11 @@ impl EventLoop {
     }
 
     pub(super) fn on_sent(&mut self, completion: Completion) {
-        let buffer = self.ring.take_sent(completion.token.index);
+        let Some(index) = self.of(completion.token) else { return };
+        let socket = &mut self.sockets[index];
+        let buffer = self.ring.take_sent(std::mem::replace(&mut socket.sending, NONE));
         let is_whole = completion.result >= 0 && completion.result as usize == buffer.len();
         self.shard.recycle_buffer(buffer);
-        let Some(index) = self.of(completion.token) else { return };
-        self.sockets[index].is_sending = false;
-        let socket = &mut self.sockets[index];
         match socket.state {
             State::Open if is_whole => self.shard.on_sent(socket.id),
             State::Open => self.on_end(index),
@@ -136,16 +132,13 @@ impl EventLoop {
     /// Takes the next step of a socket that is on its way out, if nothing that is under way forbids it.
     pub(super) fn go_on(&mut self, index: usize) {
         let socket = &mut self.sockets[index];
-        if matches!(socket.state, State::Open | State::Free) || socket.is_sending {
+        if matches!(socket.state, State::Open | State::Free) || socket.sending != NONE {
             return;
         }
         if let State::Flushing(bytes) = &mut socket.state {
             if !bytes.is_empty() {
                 let bytes = std::mem::take(bytes);
-                socket.is_sending = true;
-                let descriptor = raw(socket);
-                let token = self.token(Kind::Send, index);
-                self.ring.send(descriptor, bytes, token);
+                self.send(index, bytes);
                 return;
             }
             if socket.is_ended {
@@ -180,8 +173,8 @@ impl EventLoop {
 
     pub(super) fn cancel_receive(&mut self, index: usize) {
         let socket = &mut self.sockets[index];
-        if socket.receive != Receive::No && !socket.is_cancelling {
-            socket.is_cancelling = true;
+        if matches!(socket.receive, Receive::Once | Receive::Multishot) {
+            socket.receive = Receive::Cancelling;
             let token = self.token(Kind::Receive, index);
             self.ring.cancel(token);
         }
@@ -190,7 +183,7 @@ impl EventLoop {
     /// Gives up a socket whatever is under way.
     pub(super) fn abort(&mut self, index: usize) {
         let socket = &mut self.sockets[index];
-        if socket.is_sending {
+        if socket.sending != NONE {
             // Ends the send.
             let _ = shut_down(socket, Shutdown::Both);
         }
@@ -225,16 +218,17 @@ impl EventLoop {
 
     pub(super) fn send_output(&mut self, id: ConnectionId) {
         let Some(index) = self.find(id) else { return };
-        if self.sockets[index].is_sending {
-            return;
+        if self.sockets[index].sending == NONE
+            && let Some(buffer) = self.shard.take_output(id)
+        {
+            self.send(index, buffer);
         }
-        if let Some(buffer) = self.shard.take_output(id) {
-            let socket = &mut self.sockets[index];
-            socket.is_sending = true;
-            let descriptor = raw(socket);
-            let token = self.token(Kind::Send, index);
-            self.ring.send(descriptor, buffer, token);
-        }
+    }
+
+    fn send(&mut self, index: usize, buffer: Vec<u8>) {
+        let token = self.token(Kind::Send, index);
+        let socket = &mut self.sockets[index];
+        socket.sending = self.ring.send(raw(socket), buffer, token);
     }
 
     pub(super) fn set_wanted(&mut self, id: ConnectionId, is_wanted: bool) {
