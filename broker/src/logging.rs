@@ -1,7 +1,10 @@
 //! Log lines on standard error, text or JSON, written by a thread of its own: who logs never waits. Lines that it
 //! cannot take are dropped and counted.
 
+use std::backtrace::Backtrace;
 use std::io::Write;
+use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -10,6 +13,9 @@ use crate::config::{Log, LogFormat};
 
 /// Lines that wait for standard error.
 const LINES_MAX: usize = 16 * 1024;
+/// Panics of this process that are logged with a backtrace: it costs the thread a tenth of a second, and a client may be
+/// able to cause one panic after the other.
+const BACKTRACES_MAX: u32 = 8;
 
 /// Keep it until the end: what waits is written when it is dropped.
 pub struct Logging {
@@ -29,11 +35,32 @@ impl Logging {
             LogFormat::Text => lines.init(),
             LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).init(),
         }
+        std::panic::set_hook(Box::new(log_panic));
         Logging { _writer: guard, dropped }
     }
 
     pub fn dropped(&self) -> Dropped {
         self.dropped.clone()
+    }
+}
+
+/// Where a panic came from. What it does to the process is decided by who catches it.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    static LOGGED: AtomicU32 = AtomicU32::new(0);
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("(no name)");
+    let place = panic.location().map_or_else(|| "(unknown)".to_owned(), ToString::to_string);
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text =
+        text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)");
+    // It may hold what a client sent, which must not look like a line of its own.
+    let text = text.escape_debug();
+    if LOGGED.fetch_add(1, Ordering::Relaxed) < BACKTRACES_MAX {
+        let backtrace = Backtrace::force_capture();
+        tracing::error!(thread, place, panic = %text, %backtrace, "a thread panicked");
+    } else {
+        tracing::error!(thread, place, panic = %text, "a thread panicked");
     }
 }
 

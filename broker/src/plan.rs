@@ -51,6 +51,19 @@ pub enum PlanError {
          fewer connections"
     )]
     TooFewFiles { connections: u64, limit: u64, reserved: u64 },
+    #[cfg(debug_assertions)]
+    #[error("`{FAULT_VARIABLE}` is `panic-on-topic=TOPIC` or `panic-in-decoder=TEXT`, not `{0}`")]
+    UnknownFault(String),
+}
+
+/// A deliberate fault of the shards, for tests; debug builds only.
+#[cfg(debug_assertions)]
+const FAULT_VARIABLE: &str = "SHARDMQ_FAULT";
+
+#[cfg(debug_assertions)]
+fn wanted_fault() -> Result<Option<shard::Fault>, PlanError> {
+    let Ok(text) = std::env::var(FAULT_VARIABLE) else { return Ok(None) };
+    shard::Fault::parse(&text).map(Some).ok_or(PlanError::UnknownFault(text))
 }
 
 /// `placement_key` places clients on shards; it stays the same for a data directory.
@@ -65,6 +78,8 @@ pub fn make(config: &Config, placement_key: u64, hash_seed: u64) -> Result<Plan,
     let connections =
         choose_connections(config.limits.connections_max, machine::file_limit(), shards as u64)?;
     let core = core_config(config, shards as u64, memory_bytes, connections, placement_key, hash_seed);
+    #[cfg(debug_assertions)]
+    let core = shard::Config { fault: wanted_fault()?, ..core };
     Ok(Plan {
         options: RuntimeOptions {
             cores,
@@ -219,6 +234,8 @@ fn core_config(
         }),
         hash_seed,
         placement_key,
+        #[cfg(debug_assertions)]
+        fault: None,
     }
 }
 

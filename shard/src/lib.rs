@@ -23,6 +23,8 @@ mod connection;
 mod deadlines;
 mod ends;
 mod envelope;
+#[cfg(debug_assertions)]
+mod fault;
 mod fifo;
 pub mod filter_index;
 mod inflight;
@@ -61,6 +63,8 @@ pub use access::{AccessPolicy, AccessRule};
 pub use authenticate::AuthVerdict;
 pub use connection::ConnectionId;
 pub use envelope::{Addressed, Batch, Envelope, MovedConnection, RetainedPage, RetainedQuery};
+#[cfg(debug_assertions)]
+pub use fault::Fault;
 pub use limits::{
     Authentication, Config, DeniedPublish3x, Durability, Limits, ListenerConfig, OverlapDelivery, QueuePolicy,
 };

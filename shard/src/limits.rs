@@ -196,6 +196,9 @@ pub struct Config {
     pub hash_seed: u64,
     /// Key of the client id -> bucket hash; fixed for a data directory.
     pub placement_key: u64,
+    /// A deliberate fault of this code, for tests.
+    #[cfg(debug_assertions)]
+    pub fault: Option<crate::Fault>,
 }
 
 impl Default for Config {
@@ -226,6 +229,8 @@ impl Default for Config {
             access: std::sync::Arc::default(),
             hash_seed: 0,
             placement_key: 0,
+            #[cfg(debug_assertions)]
+            fault: None,
         }
     }
 }

@@ -71,11 +71,13 @@ pub enum EndReason {
     SlowConsumer,
     ServerShutdown,
     Administrative,
+    /// The decoder panicked over its bytes, which is a bug of this broker.
+    InternalError,
     Other,
 }
 
 impl EndReason {
-    pub const ALL: [(EndReason, &'static str); 19] = [
+    pub const ALL: [(EndReason, &'static str); 20] = [
         (EndReason::ClientDisconnect, "client_disconnect"),
         (EndReason::ConnectionLost, "connection_lost"),
         (EndReason::KeepAliveTimeout, "keepalive_timeout"),
@@ -94,6 +96,7 @@ impl EndReason {
         (EndReason::SlowConsumer, "slow_consumer"),
         (EndReason::ServerShutdown, "server_shutdown"),
         (EndReason::Administrative, "administrative"),
+        (EndReason::InternalError, "internal_error"),
         (EndReason::Other, "other"),
     ];
 }
@@ -156,8 +159,8 @@ pub struct Metrics {
     /// Most `connections` at once since the start.
     pub connections_max: u64,
     pub connects: u64,
-    pub connect_rejected: [u64; 19],
-    pub disconnects: [u64; 19],
+    pub connect_rejected: [u64; EndReason::ALL.len()],
+    pub disconnects: [u64; EndReason::ALL.len()],
     /// Connections that moved to another shard, from it.
     pub connections_moved: u64,
     /// Gauges.

@@ -66,6 +66,10 @@ const HELD_BATCH_BYTES_MAX: usize = 1024 * 1024;
 impl Shard {
     /// A PUBLISH of a client.
     pub(crate) fn on_publish(&mut self, id: ConnectionId, publish: &Publish<'_>) -> Flow {
+        #[cfg(debug_assertions)]
+        if let Some(fault) = &self.config.fault {
+            fault.on_publish(publish.topic);
+        }
         let limits = &self.config.limits;
         let alias_max = limits.topic_alias_max;
         let (topic_bytes_max, levels_max) =

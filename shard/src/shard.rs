@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use protocol::{DecodeError, DecodeErrorKind, Decoder, Packet, ReasonCode};
@@ -154,6 +155,8 @@ pub struct Shard {
     pub(crate) pause_number: u64,
     pub(crate) output_bytes: u64,
     pub(crate) is_draining: bool,
+    /// Bytes of a client are with the decoder.
+    is_decoding: bool,
     /// For outgoing bytes and batches.
     pub(crate) spare_buffers: BufferPool,
     /// For the beginnings of packets.
@@ -216,6 +219,7 @@ impl Shard {
             pause_number: 0,
             output_bytes: 0,
             is_draining: false,
+            is_decoding: false,
             spare_buffers: BufferPool::new(1024, 64 * 1024, 4 * 1024 * 1024),
             spare_inputs: BufferPool::new(256, 4096, 1024 * 1024),
             frames: Frames::default(),
@@ -421,61 +425,79 @@ impl Shard {
 
     // ---- input ----
 
-    /// Bytes from the socket: serves the complete packets in order and keeps the rest. The one dispatch over packets.
+    /// Bytes from the socket: serves the complete packets in order and keeps the rest. The one dispatch over packets. A
+    /// panic of the decoder, which has no state, ends this connection alone; any other one goes on, because the shard
+    /// may be half updated.
     pub fn on_bytes(&mut self, id: ConnectionId, bytes: &[u8]) {
-        self.metrics.bytes_received += bytes.len() as u64;
-        let Some(connection) = self.connection(id) else { return };
-        if connection.paused != 0 {
-            connection.input.extend_from_slice(bytes);
-            return;
-        }
-        if !connection.input.is_empty() {
-            return self.complete_kept(id, bytes);
-        }
-        let mut used = 0;
-        while let Some(connection) = self.connection(id)
-            && connection.paused == 0
-        {
-            let (packet, len) = match connection.decoder.next_packet(&bytes[used..]) {
-                Ok(Some(found)) => found,
-                Ok(None) => break,
-                Err(error) => return self.on_decode_error(id, &error),
-            };
-            let now = self.now;
+        let served = catch_unwind(AssertUnwindSafe(|| {
+            self.metrics.bytes_received += bytes.len() as u64;
             let Some(connection) = self.connection(id) else { return };
-            connection.packet_at = now;
-            connection.arrived = 0;
-            let flow = match &packet {
-                _ if connection.phase != Phase::Live => {
-                    self.on_early_packet(id, &packet, &bytes[used..used + len])
-                }
-                Packet::Publish(publish) => self.on_publish(id, publish),
-                Packet::PubAck(ack) => self.on_puback(id, ack),
-                Packet::PubRec(ack) => self.on_pubrec(id, ack),
-                Packet::PubRel(ack) => self.on_pubrel(id, ack),
-                Packet::PubComp(ack) => self.on_pubcomp(id, ack),
-                Packet::Subscribe(subscribe) => self.on_subscribe(id, subscribe),
-                Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, unsubscribe),
-                Packet::PingReq => self.on_pingreq(id),
-                Packet::Disconnect(disconnect) => self.on_disconnect(id, disconnect),
-                Packet::Auth(auth) => self.on_auth(id, auth),
-                Packet::Connect(_)
-                | Packet::ConnAck(_)
-                | Packet::SubAck(_)
-                | Packet::UnsubAck(_)
-                | Packet::PingResp => self.fail(id, EndReason::ProtocolError, ReasonCode::ProtocolError),
-            };
-            if flow == Flow::Pause {
-                break;
-            }
-            self.metrics.packets_received[packet.packet_type() as usize] += 1;
-            if flow == Flow::End {
+            if connection.paused != 0 {
+                connection.input.extend_from_slice(bytes);
                 return;
             }
-            used += len;
-        }
-        if used < bytes.len() {
-            self.keep(id, &bytes[used..]);
+            if !connection.input.is_empty() {
+                return self.complete_kept(id, bytes);
+            }
+            let mut used = 0;
+            while let Some(connection) = self.connection(id)
+                && connection.paused == 0
+            {
+                let decoder = connection.decoder;
+                self.is_decoding = true;
+                #[cfg(debug_assertions)]
+                if let Some(fault) = &self.config.fault {
+                    fault.on_decode(&bytes[used..]);
+                }
+                let decoded = decoder.next_packet(&bytes[used..]);
+                self.is_decoding = false;
+                let (packet, len) = match decoded {
+                    Ok(Some(found)) => found,
+                    Ok(None) => break,
+                    Err(error) => return self.on_decode_error(id, &error),
+                };
+                let now = self.now;
+                let Some(connection) = self.connection(id) else { return };
+                connection.packet_at = now;
+                connection.arrived = 0;
+                let flow = match &packet {
+                    _ if connection.phase != Phase::Live => {
+                        self.on_early_packet(id, &packet, &bytes[used..used + len])
+                    }
+                    Packet::Publish(publish) => self.on_publish(id, publish),
+                    Packet::PubAck(ack) => self.on_puback(id, ack),
+                    Packet::PubRec(ack) => self.on_pubrec(id, ack),
+                    Packet::PubRel(ack) => self.on_pubrel(id, ack),
+                    Packet::PubComp(ack) => self.on_pubcomp(id, ack),
+                    Packet::Subscribe(subscribe) => self.on_subscribe(id, subscribe),
+                    Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, unsubscribe),
+                    Packet::PingReq => self.on_pingreq(id),
+                    Packet::Disconnect(disconnect) => self.on_disconnect(id, disconnect),
+                    Packet::Auth(auth) => self.on_auth(id, auth),
+                    Packet::Connect(_)
+                    | Packet::ConnAck(_)
+                    | Packet::SubAck(_)
+                    | Packet::UnsubAck(_)
+                    | Packet::PingResp => self.fail(id, EndReason::ProtocolError, ReasonCode::ProtocolError),
+                };
+                if flow == Flow::Pause {
+                    break;
+                }
+                self.metrics.packets_received[packet.packet_type() as usize] += 1;
+                if flow == Flow::End {
+                    return;
+                }
+                used += len;
+            }
+            if used < bytes.len() {
+                self.keep(id, &bytes[used..]);
+            }
+        }));
+        if let Err(panic) = served {
+            if !std::mem::take(&mut self.is_decoding) {
+                resume_unwind(panic);
+            }
+            self.end_connection(id, EndReason::InternalError, Some(ReasonCode::UnspecifiedError));
         }
     }
 
@@ -509,8 +531,14 @@ impl Shard {
             // CONNECT may take the connection to another shard, with all that was read.
             kept.extend_from_slice(std::mem::take(&mut bytes));
         }
-        if matches!(connection.decoder.next_packet(&kept), Ok(None)) {
-            connection.input = kept;
+        let decoder = connection.decoder;
+        self.is_decoding = true;
+        let is_incomplete = matches!(decoder.next_packet(&kept), Ok(None));
+        self.is_decoding = false;
+        if is_incomplete {
+            if let Some(connection) = self.connection(id) {
+                connection.input = kept;
+            }
             return;
         }
         // They were counted when they came.

@@ -11,6 +11,7 @@
 
 pub mod client;
 pub mod crowd;
+pub mod logs;
 pub mod openmetrics;
 pub mod packets;
 
@@ -43,6 +44,7 @@ pub struct BrokerBuilder {
     listeners: Vec<String>,
     variables: Vec<(String, String)>,
     descriptors_max: Option<u64>,
+    is_log_text: bool,
 }
 
 impl BrokerBuilder {
@@ -71,11 +73,17 @@ impl BrokerBuilder {
         BrokerBuilder { descriptors_max: Some(count), ..self }
     }
 
+    /// Log lines for people in place of JSON. `Broker::wait_for_log` finds none of them.
+    pub fn text_log(self) -> BrokerBuilder {
+        BrokerBuilder { is_log_text: true, ..self }
+    }
+
     /// Returns when the broker has said that it is ready.
     pub fn start(self) -> Broker {
         let listeners =
             self.listeners.iter().flat_map(|listener| ["--listener".to_owned(), listener.clone()]);
-        let mut command = shardmq(["serve", "--admin", "127.0.0.1:0", "--set", "log.format=json"]);
+        let format = if self.is_log_text { "log.format=text" } else { "log.format=json" };
+        let mut command = shardmq(["serve", "--admin", "127.0.0.1:0", "--set", format]);
         command.args(listeners).args(&self.arguments).envs(self.variables).stderr(Stdio::piped());
         if let Some(count) = self.descriptors_max {
             let limit = move || {
@@ -91,10 +99,20 @@ impl BrokerBuilder {
         }
         let mut child = command.spawn().expect("the binary was built");
         let log = Log::follow(child.stderr.take().expect("it is piped"));
-        let ready = log.wait_for(|line| line["message"] == "ready");
+        let ready = match self.is_log_text {
+            true => log.find(ready_of_text),
+            false => log.wait_for(|line| line["message"] == "ready"),
+        };
         let ready = ready.unwrap_or_else(|| panic!("not ready; its log:\n{}", log.text()));
         Broker { child, log, ready }
     }
+}
+
+/// The fields of a line `ready` for people, as far as tests use them.
+fn ready_of_text(line: &str) -> Option<Value> {
+    let field = |name: &str| line.split(&format!("{name}=\"")).nth(1)?.split('"').next();
+    let is_ready = line.contains(" ready ");
+    is_ready.then(|| serde_json::json!({ "listeners": field("listeners"), "admin": field("admin") }))
 }
 
 pub struct Broker {
@@ -115,6 +133,7 @@ impl Broker {
             listeners: vec!["tcp://127.0.0.1:0".to_owned()],
             variables: Vec::new(),
             descriptors_max: None,
+            is_log_text: false,
         };
         builder
             .argument("--cores")
@@ -238,16 +257,17 @@ impl Log {
 
     /// None: the process ended, or patience did, without such a line. Lines that are no JSON are passed over.
     pub fn wait_for(&self, is_meant: impl Fn(&Value) -> bool) -> Option<Value> {
+        self.find(|line| serde_json::from_str(line).ok().filter(&is_meant))
+    }
+
+    /// What is found in the first line that has it.
+    pub fn find<T>(&self, wanted: impl Fn(&str) -> Option<T>) -> Option<T> {
         let until = Instant::now() + PATIENCE;
         let mut state = self.0.0.lock().expect("no reader panics");
         let mut seen = 0;
         loop {
-            for line in &state.lines[seen..] {
-                if let Ok(line) = serde_json::from_str::<Value>(line)
-                    && is_meant(&line)
-                {
-                    return Some(line);
-                }
+            if let Some(found) = state.lines[seen..].iter().find_map(|line| wanted(line)) {
+                return Some(found);
             }
             seen = state.lines.len();
             let left = until.saturating_duration_since(Instant::now());

@@ -100,4 +100,64 @@ faults! {
     "resume-refused", "a CONNECT that resumes a session is refused for memory", "connect.rs",
         "(is_memory_short && !is_resumed)" => "is_memory_short";
     "alias", "the topic of a known alias changes", "connection.rs", "known.or(free)" => "free.or(known)";
+    "alias-unsent", "an alias is used though the PUBLISH that set it was too large to be sent", "connection.rs",
+        "if let (Some(_), None, Some(alias), Some(aliases)) = (fits," => "if let (_, None, Some(alias), Some(aliases)) = (fits,";
+    "alias-kept", "an alias of the client keeps its first topic", "connection.rs",
+        "        self.topics[at] = Some(topic.into());" => "        self.topics[at].get_or_insert_with(|| topic.into());";
+    "shape", "subscribers of one message get each other's identifiers", "connection.rs",
+        "            (Version::V5, [id]) => *id," => "            (Version::V5, [_]) => 0,";
+    "resend-too-large", "what is too large for the new connection keeps its place in the window", "waiting.rs",
+        "            self.complete_unsent(session, packet_id, outgoing.qos);\n" => "            let _ = session;\n";
+    "queue-identifiers", "what has waited comes without its subscription identifiers", "waiting.rs",
+        "            identifiers: Identifiers::from_slice(copy.identifiers),\n" => "            identifiers: Identifiers::None,\n";
+    "resend-identifiers", "what is repeated comes without its subscription identifiers", "publish.rs",
+        "identifiers: Identifiers::from_slice(copy.identifiers)," => "identifiers: Identifiers::None,";
+    "as-published", "RETAIN is forwarded to who did not ask for it", "publish.rs",
+        "retain: message.retain && subscriber.retain_as_published," => "retain: message.retain,";
+    "will-rights", "the rights of a will are not looked at again", "publish.rs",
+        "if !state.access.may_publish(message.topic) {" => "if false {";
+    "resume-window", "a resumed session does not get the window of its new connection", "inflight.rs",
+        "        self.receive_maximum = receive_maximum;\n        self.quota = receive_maximum;" => "        let _ = receive_maximum;";
+    "resume-unreleased", "a QoS 2 message repeated after a reconnect does not count against Receive Maximum", "connect.rs",
+        "        session.unreleased.begin_connection();\n" => "";
+    "handling-1", "Retain Handling 1 is served like 0", "subscribe.rs",
+        "RetainHandling::SendIfNew => is_new," => "RetainHandling::SendIfNew => true,";
+    "handling-2", "Retain Handling 2 is served like 1", "subscribe.rs",
+        "RetainHandling::DoNotSend => false," => "RetainHandling::DoNotSend => is_new,";
+    "replaced-early", "retained messages keep the options of a subscription that was replaced before its SUBACK", "subscribe.rs",
+        "replay.adopt(options.qos, *identifier, options.no_local);\n                state" => "let _ = (options, identifier);\n                state";
+    "unsubscribed-early", "retained messages come for a filter that was unsubscribed before its SUBACK", "subscribe.rs",
+        "            pending.replays.retain(|replay| replay.filter() != filter);" => "            let _ = &mut pending.replays;";
+    "route-collision", "filters of one hash withdraw each other's route", "routes.rs",
+        "let is_last = *count == 0;" => "let is_last = true;";
+    "page-lost", "retained messages beyond the first page of a shard are not sent", "retained_replay.rs",
+        "        if next.is_none() {" => "        if true {";
+    "page-own", "No Local is ignored for retained messages", "retained_replay.rs",
+        "let is_own = replay.no_local &&" => "let is_own = false && replay.no_local &&";
+    "page-passed", "a live message passes retained ones that were fetched before it", "session.rs",
+        "self.inflight.is_resending() || self.has_pending_page()" => "self.inflight.is_resending()";
+    "will-lost", "a will that waits is lost when its session ends", "connect.rs",
+        "        if self.sessions[index as usize].will.is_some() {" => "        if false {";
+    "will-at-once", "a will does not wait for its delay", "connect.rs",
+        "        if delay_ms == Some(0) {" => "        if delay_ms.is_some() {";
+    "will-kept", "DISCONNECT with a code other than 0 takes the will away", "connect.rs",
+        "        if disconnect.reason == ReasonCode::Success {" => "        if true {";
+    "disconnect-expiry", "Session Expiry Interval of DISCONNECT is ignored", "connect.rs",
+        "self.sessions[session as usize].expiry_ms = expiry_s.min(limits_max) as u64 * 1000;" => "let _ = limits_max;";
+    "disconnect-bound", "Session Expiry Interval of DISCONNECT has no bound", "connect.rs",
+        "expiry_ms = expiry_s.min(limits_max) as u64 * 1000;" => "expiry_ms = expiry_s.max(limits_max) as u64 * 1000;";
+    "disconnect-raise", "a session without expiry gets one by DISCONNECT", "connect.rs",
+        "if !was_persistent && expiry_s > 0 {" => "if false && !was_persistent && expiry_s > 0 {";
+    "group-turn", "the members of a group do not take turns", "shared_group.rs",
+        ".cursor = at + 1;" => ".cursor = at;";
+    "group-shards", "a group's messages stay on one shard", "shared_group.rs",
+        "        self.groups.groups[group as usize].turn += 1;\n" => "";
+    "group-order", "what a leaving member did not acknowledge comes in the wrong order", "shared_group.rs",
+        "for outgoing in returned.into_iter().rev() {" => "for outgoing in returned {";
+    "group-qos-0", "what has waited for a group goes to a member of QoS 0", "shared_group.rs",
+        "self.give_to_member(group, &message, &mut stored, QoS::AtLeastOnce)" => "self.give_to_member(group, &message, &mut stored, QoS::AtMostOnce)";
+    "group-expired", "an expired message is sent from a group's queue", "shared_group.rs",
+        "            if message.is_expired(self.now) {\n                self.metrics" => "            if false {\n                self.metrics";
+    "group-passed", "a message for a group passes what waits for it", "shared_group.rs",
+        "        if state.queue.is_empty() || !is_reliable {" => "        if true {";
 }

@@ -74,7 +74,7 @@ impl Bench {
     }
 
     fn run(&self) -> Result<Option<String>> {
-        let tests = ["--lib", "--test", "basics", "--test", "simulation"];
+        let tests = ["--lib", "--test", "basics", "--test", "conformance", "--test", "simulation"];
         let output = Command::new(env!("CARGO"))
             .args(["test", "-p", "shardmq-shard", "--no-default-features"])
             .args(tests)

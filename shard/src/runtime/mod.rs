@@ -7,9 +7,10 @@
 //! (`parking`).
 //!
 //! **Panics.** Packets are decoded by a pure function without unsafe code, and a malformed one is an error, not a
-//! panic. So a panic that reaches the event loop came from the core or from the runtime, whose state may be half
-//! updated; a shard that went on, or was missing silently, would lose its part of the clients. The process says what
-//! happened and exits with [`EXIT_CODE_PANIC`]; a supervisor starts it again.
+//! panic; if it panics all the same, `Shard::on_bytes` ends that connection alone. So a panic that reaches the event
+//! loop came from the core or from the runtime, whose state may be half updated; a shard that went on, or was missing
+//! silently, would lose its part of the clients. The process says what happened and exits with [`EXIT_CODE_PANIC`]; a
+//! supervisor starts it again.
 
 mod event_loop;
 mod listener;
@@ -251,10 +252,11 @@ fn run_shard(seed: Seed) -> Result<(), RunError> {
             result
         }
         Err(panic) => {
-            let text = panic_text(&*panic);
+            // It may hold what a client sent, which must not look like a line of its own.
+            let text = panic_text(&*panic).escape_debug();
             tracing::error!(
                 shard,
-                panic = text,
+                panic = %text,
                 "a shard panicked; its state cannot be trusted, the process exits"
             );
             eprintln!("shard {shard} panicked: {text}; its state cannot be trusted, the process exits");

@@ -14,16 +14,14 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Set to write the document instead of comparing it.
 const WRITE_VARIABLE: &str = "CONFORMANCE_DOC_WRITE";
 /// Tests that are no cases of the table: functions named `hc_lim_2_..` in these files.
-const OTHER_TESTS: [&str; 2] = ["shard/tests/hard_cases.rs", "broker/tests/hard_cases.rs"];
+const OTHER_TESTS: [&str; 4] = [
+    "shard/tests/hard_cases.rs",
+    "broker/tests/hard_cases.rs",
+    "broker/tests/logs.rs",
+    "broker/tests/panics.rs",
+];
 /// Chapters whose part of the broker comes later.
 const LATER: [&str; 4] = ["HC-TLS", "HC-WS", "HC-PRX", "HC-CLU"];
-
-/// Rows without a test, and why.
-const UNTESTED: [(&str, &str); 1] = [(
-    "HC-LIM-15",
-    "none: nothing can make a shard panic from outside, and there is no hook for it; the runtime catches a panic of a \
-     shard, says so and ends the process with 70",
-)];
 
 struct Row {
     id: &'static str,
@@ -74,12 +72,8 @@ impl Row {
         found
     }
 
-    fn untested(&self) -> Option<&'static str> {
-        UNTESTED.iter().find(|(id, _)| *id == self.id).map(|(_, reason)| *reason)
-    }
-
     fn versions_without_test(&self, cases: &[Case]) -> Vec<Version> {
-        if self.is_later() || self.untested().is_some() || !self.other_tests().is_empty() {
+        if self.is_later() || !self.other_tests().is_empty() {
             return vec![];
         }
         let has = |version: &Version| self.cases(cases).any(|case| case.versions_run().contains(version));
@@ -142,11 +136,7 @@ fn document(cases: &[Case]) -> String {
             .map(|case| format!("`{}`{}", case.name, if case.runs_against_binary() { "" } else { "*" }))
             .collect();
         tests.extend(row.other_tests());
-        let tests = match row.untested() {
-            Some(reason) => reason.to_owned(),
-            None if row.is_later() => "later, with that part".to_owned(),
-            None => tests.join(", "),
-        };
+        let tests = if row.is_later() { "later, with that part".to_owned() } else { tests.join(", ") };
         let [versions, given, then] = row.columns.map(|column| column.replace('|', "\\|"));
         let _ = writeln!(out, "| {} | {versions} | {given} | {then} | {tests} |", row.id);
     }
