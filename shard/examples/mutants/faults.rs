@@ -114,7 +114,7 @@ faults! {
         "identifiers: Identifiers::from_slice(copy.identifiers)," => "identifiers: Identifiers::None,";
     "as-published", "RETAIN is forwarded to who did not ask for it", "publish.rs",
         "retain: message.retain && subscriber.retain_as_published," => "retain: message.retain,";
-    "will-rights", "the rights of a will are not looked at again", "publish.rs",
+    "will-rights", "the rights of a will are not looked at again", "own_messages.rs",
         "if !state.access.may_publish(message.topic) {" => "if false {";
     "resume-window", "a resumed session does not get the window of its new connection", "inflight.rs",
         "        self.receive_maximum = receive_maximum;\n        self.quota = receive_maximum;" => "        let _ = receive_maximum;";
@@ -136,17 +136,17 @@ faults! {
         "let is_own = replay.no_local &&" => "let is_own = false && replay.no_local &&";
     "page-passed", "a live message passes retained ones that were fetched before it", "session.rs",
         "self.inflight.is_resending() || self.has_pending_page()" => "self.inflight.is_resending()";
-    "will-lost", "a will that waits is lost when its session ends", "connect.rs",
+    "will-lost", "a will that waits is lost when its session ends", "ends.rs",
         "        if self.sessions[index as usize].will.is_some() {" => "        if false {";
-    "will-at-once", "a will does not wait for its delay", "connect.rs",
+    "will-at-once", "a will does not wait for its delay", "ends.rs",
         "        if delay_ms == Some(0) {" => "        if delay_ms.is_some() {";
-    "will-kept", "DISCONNECT with a code other than 0 takes the will away", "connect.rs",
+    "will-kept", "DISCONNECT with a code other than 0 takes the will away", "ends.rs",
         "        if disconnect.reason == ReasonCode::Success {" => "        if true {";
-    "disconnect-expiry", "Session Expiry Interval of DISCONNECT is ignored", "connect.rs",
+    "disconnect-expiry", "Session Expiry Interval of DISCONNECT is ignored", "ends.rs",
         "self.sessions[session as usize].expiry_ms = expiry_s.min(limits_max) as u64 * 1000;" => "let _ = limits_max;";
-    "disconnect-bound", "Session Expiry Interval of DISCONNECT has no bound", "connect.rs",
+    "disconnect-bound", "Session Expiry Interval of DISCONNECT has no bound", "ends.rs",
         "expiry_ms = expiry_s.min(limits_max) as u64 * 1000;" => "expiry_ms = expiry_s.max(limits_max) as u64 * 1000;";
-    "disconnect-raise", "a session without expiry gets one by DISCONNECT", "connect.rs",
+    "disconnect-raise", "a session without expiry gets one by DISCONNECT", "ends.rs",
         "if !was_persistent && expiry_s > 0 {" => "if false && !was_persistent && expiry_s > 0 {";
     "group-turn", "the members of a group do not take turns", "shared_group.rs",
         ".cursor = at + 1;" => ".cursor = at;";

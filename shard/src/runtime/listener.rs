@@ -4,17 +4,23 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::ListenerSpec;
+
+/// A process that has just ended may still hold its listeners for a moment, because the kernel takes its rings down in
+/// the background. Its supervisor starts us at once, so an address in use is tried again, for a second and a half in all.
+const TRIES: u32 = 75;
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// Opens a listener on all shards: the real address, and one socket for each shard. Port 0 is chosen once.
 pub(super) fn open(spec: &ListenerSpec, shards: usize) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
     // Another process of the same user could share the port too and take half of the clients. A socket without
     // SO_REUSEPORT tells whether somebody is there.
     if spec.address.port() != 0 {
-        new_socket(spec.address)?.bind(&SockAddr::from(spec.address))?;
+        wait_until_free(spec.address)?;
     }
     let mut address = spec.address;
     let mut sockets = Vec::with_capacity(shards);
@@ -29,6 +35,19 @@ pub(super) fn open(spec: &ListenerSpec, shards: usize) -> io::Result<(SocketAddr
         sockets.push(OwnedFd::from(socket));
     }
     Ok((address, sockets))
+}
+
+fn wait_until_free(address: SocketAddr) -> io::Result<()> {
+    let mut tries = 1;
+    loop {
+        match new_socket(address)?.bind(&SockAddr::from(address)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < TRIES => {
+                tries += 1;
+                std::thread::sleep(BETWEEN_TRIES);
+            }
+            result => return result,
+        }
+    }
 }
 
 fn new_socket(address: SocketAddr) -> io::Result<Socket> {
