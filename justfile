@@ -71,4 +71,4 @@ diff SEEDS="3000" FIRST="0":
 # The reliability bars of `docs/testing.md` at full size.
 reliability:
     RELIABILITY_FULL=1 cargo test --release -p shardmq --test reliability --test reliability_hashes --test reliability_hostile --test reliability_overload -- --nocapture --test-threads 1
-    RELIABILITY_FULL=1 cargo test --release -p shardmq --test hard_cases -- --nocapture --test-threads 1
+    RELIABILITY_FULL=1 cargo test --release -p shardmq --test hard_cases --test orderly_stop -- --nocapture --test-threads 1

@@ -1,18 +1,16 @@
-//! Hard cases that need the real process: descriptors, memory of the process, signals (`docs/hard-cases.md`).
+//! Hard cases that need the real process: its memory and its descriptors (`docs/hard-cases.md`).
 
 mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use support::crowd::{
     VERSIONS, connect_as, connect_bytes, cpu_time, descriptors, expect_end, open, ping, raise_own_limit,
     resident,
 };
-use support::packets::{PINGREQ, PINGRESP, connect, read_packet};
+use support::packets::{connect, read_packet};
 use support::{Broker, eventually};
 
 #[test]
@@ -132,90 +130,5 @@ fn hc_sub_10_published_right_after_suback() {
         unsubscribe.extend(topic.bytes());
         reader.write_all(&unsubscribe).expect("the broker reads");
         assert_eq!(read_packet(reader), [0xB0, 2, 0, 2]);
-    }
-}
-
-#[test]
-fn hc_shu_1_an_orderly_stop_with_thousands() {
-    raise_own_limit();
-    const COUNT: usize = 3_000;
-    let mut broker = Broker::with_shards(2).start();
-    let mut clients: Vec<((&str, u8), TcpStream)> = (0..COUNT)
-        .map(|number| {
-            let version = VERSIONS[number % 3];
-            (version, connect_as(broker.address(), version, &format!("client-{number}")))
-        })
-        .collect();
-    // A publisher whose acks nobody has read yet.
-    let mut publisher = connect_as(broker.address(), VERSIONS[2], "publisher");
-    for packet_id in 1..=500u16 {
-        let [high, low] = packet_id.to_be_bytes();
-        publisher.write_all(&[0x32, 7, 0, 1, b't', high, low, 0, b'm']).expect("the broker reads");
-    }
-    ping_after_acks(&mut publisher, 500);
-    let start = Instant::now();
-    broker.terminate();
-    for (version, stream) in &mut clients {
-        let last = expect_end(stream);
-        match version.1 {
-            5 => assert!(last == [0xE0, 2, 0x8B, 0], "{last:02x?}"),
-            _ => assert!(last.is_empty(), "{last:02x?}"),
-        }
-    }
-    assert_eq!(broker.wait().code(), Some(0));
-    let taken = start.elapsed();
-    assert!(taken < Duration::from_secs(12), "{taken:?}");
-    println!("{COUNT} clients were told in {taken:?}");
-}
-
-/// 500 PUBACKs in order, then the answer to a ping.
-fn ping_after_acks(stream: &mut TcpStream, count: u16) {
-    stream.write_all(PINGREQ).expect("the broker reads");
-    for packet_id in 1..=count {
-        let ack = read_packet(stream);
-        assert_eq!((ack[0], u16::from_be_bytes([ack[2], ack[3]])), (0x40, packet_id));
-    }
-    assert_eq!(read_packet(stream), PINGRESP);
-}
-
-#[test]
-fn hc_shu_2_a_stop_amid_connects_and_takeovers() {
-    for version in VERSIONS {
-        let mut broker = Broker::with_shards(2).start();
-        let address = broker.address();
-        let (is_over, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let threads: Vec<_> = (0..4)
-            .map(|thread| {
-                let (is_over, served) = (is_over.clone(), served.clone());
-                std::thread::spawn(move || {
-                    let mut kept = vec![];
-                    for number in 0.. {
-                        if is_over.load(Ordering::Relaxed) {
-                            return;
-                        }
-                        let Ok(mut stream) = TcpStream::connect(address) else { continue };
-                        // Half of them fight for few ids.
-                        let name = match number % 2 {
-                            0 => format!("same-{}", number % 6),
-                            _ => format!("own-{thread}-{number}"),
-                        };
-                        let is_sent = stream.write_all(&connect_bytes(version, &name)).is_ok();
-                        served.fetch_add(is_sent as u32, Ordering::Relaxed);
-                        kept.push(stream);
-                        if kept.len() > 100 {
-                            kept.clear();
-                        }
-                    }
-                })
-            })
-            .collect();
-        eventually("it is in the middle of it", || (served.load(Ordering::Relaxed) > 500).then_some(()));
-        broker.terminate();
-        let status = broker.wait();
-        is_over.store(true, Ordering::Relaxed);
-        for thread in threads {
-            thread.join().expect("no client panics");
-        }
-        assert_eq!(status.code(), Some(0), "{version:?}");
     }
 }

@@ -14,10 +14,11 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Set to write the document instead of comparing it.
 const WRITE_VARIABLE: &str = "CONFORMANCE_DOC_WRITE";
 /// Tests that are no cases of the table: functions named `hc_lim_2_..` in these files.
-const OTHER_TESTS: [&str; 4] = [
+const OTHER_TESTS: [&str; 5] = [
     "shard/tests/hard_cases.rs",
     "broker/tests/hard_cases.rs",
     "broker/tests/logs.rs",
+    "broker/tests/orderly_stop.rs",
     "broker/tests/panics.rs",
 ];
 /// Chapters whose part of the broker comes later.
