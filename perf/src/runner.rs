@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::broker::{Definition, Programs, Running};
 use crate::core_times::CoreTimes;
@@ -136,6 +136,7 @@ impl Runner {
         let start = Instant::now();
         if let Err(error) = self.measure(scenario, broker, split, &mut run) {
             run.failure = Some(format!("{error:#}"));
+            run.verdict.passed = false;
         }
         run.took_s = start.elapsed().as_secs_f64();
         run
@@ -155,7 +156,7 @@ impl Runner {
         let (output, mut seen) = self.load(scenario, &load, &running, split, Probe::None);
         let is_overloaded = seen.drain.take().is_some_and(|drain| drain.has_fired());
         if let Some(status) = running.has_ended().filter(|_| !is_overloaded) {
-            anyhow::bail!("the broker ended with {status}: {}", running.log_tail());
+            bail!("the broker ended with {status}: {}", running.log_tail());
         }
         let output = output?;
         run.verdict = output.verdict();
@@ -266,6 +267,9 @@ fn figures(scenario: &Scenario, output: &Output, seen: &Seen) -> anyhow::Result<
         None => measured_figures(output),
         Some(phase) => phase_figures(scenario, phase, output)?,
     };
+    if figures.count == 0 {
+        bail!("{}", nothing_done(scenario, &figures, &output.verdict()));
+    }
     if let [before, after] = &seen.cores[..] {
         figures.steal_share = after.steal_share_since(before);
     }
@@ -273,6 +277,13 @@ fn figures(scenario: &Scenario, output: &Output, seen: &Seen) -> anyhow::Result<
         figures.shards = after.since(before, figures.seconds);
     }
     Ok(figures)
+}
+
+/// Why a run without a single unit in its interval has no figures: a cost of nothing would pass for a very good one.
+fn nothing_done(scenario: &Scenario, figures: &Figures, verdict: &Verdict) -> String {
+    let what = format!("no {} in the measured {:.1} s", scenario.per, figures.seconds);
+    let why: Vec<&str> = verdict.notes.iter().map(String::as_str).collect();
+    if why.is_empty() { what } else { format!("{what}; {}", why.join("; ")) }
 }
 
 /// Of the messages delivered in the measured interval.
@@ -367,4 +378,30 @@ pub fn faults(results: &[ScenarioResult]) -> Vec<String> {
         }
     }
     faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::summary::tests::result;
+
+    /// A load generator's result with so many messages or units in its interval.
+    fn output(count: u64) -> Output {
+        let json = format!(
+            r#"{{"measured": {{"elapsed_ns": 3000000000, "delivered": {count}}}, "first_error": "late",
+                "phases": [{{"name": "store", "count": {count}, "broker_cpu_ns_per_unit": 0.0}}]}}"#
+        );
+        Output::parse(&json).unwrap()
+    }
+
+    #[test]
+    fn an_interval_without_a_delivery_has_no_figures_but_a_reason() {
+        let mut scenario = result("fan-in", vec![]).scenario;
+        let error = figures(&scenario, &output(0), &Seen::default()).unwrap_err().to_string();
+        assert_eq!(error, "no delivered message in the measured 3.0 s; first error: late");
+        assert_eq!(figures(&scenario, &output(6), &Seen::default()).unwrap().count, 6);
+
+        scenario.phase = Some("store".into());
+        assert!(figures(&scenario, &output(0), &Seen::default()).is_err());
+    }
 }

@@ -6,7 +6,7 @@
 use super::link::Link;
 use super::message::{Request, Response};
 use crate::clock;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 const QUESTIONS: usize = 100;
@@ -38,7 +38,7 @@ impl Offset {
             let Some(Response::Clock(theirs_ns)) = link.receive()? else { bail!("the runner tells no time") };
             samples.push((asked_ns, theirs_ns, clock::own_ns()));
         }
-        Ok(Offset::estimate(&samples).expect("there are samples"))
+        Offset::estimate(&samples).context("no samples of the runner's clock")
     }
 
     /// From times of question (ours), answer (theirs) and receipt (ours).

@@ -36,7 +36,9 @@ function showFaults() {
   const lines = [];
   for (const result of report.results) {
     for (const row of rows[result.scenario.name]) {
-      const notes = row.verdict.passed ? [] : row.verdict.notes;
+      // A failure tells the notes of its run itself.
+      const isTold = (note) => row.failures.some((failure) => failure.includes(note));
+      const notes = row.verdict.passed ? [] : row.verdict.notes.filter((note) => !isTold(note));
       const what = [faultsOf(row.verdict), ...notes, ...row.failures].filter(Boolean).join("; ");
       if (what) lines.push(element("li", {}, `${result.scenario.title}: ${row.broker}: ${what}`));
     }
