@@ -15,6 +15,7 @@ use libtest_mimic::{Arguments, Trial};
 use suite::case::{Case, Real, Set, version_name};
 use suite::scene::{Driver, Input, Patience, Scene, Socket};
 use support::Broker;
+use support::barrier::Barrier;
 
 const CONCURRENT_CASES: usize = 24;
 
@@ -113,16 +114,16 @@ struct TcpDriver {
     shards: u16,
     /// None once the client has ended the connection.
     sockets: Vec<Option<TcpStream>>,
+    /// Made when it is first needed.
+    barrier: Option<Barrier>,
 }
 
 /// What has to come comes within this time, also on a machine that does much else.
 const EXPECTING: Duration = Duration::from_secs(15);
-/// What does not come within this time is taken not to come at all.
-const DOUBTING: Duration = Duration::from_millis(300);
 
 impl TcpDriver {
     fn new(broker: SocketAddr, shards: u16) -> TcpDriver {
-        TcpDriver { broker, shards, sockets: vec![] }
+        TcpDriver { broker, shards, sockets: vec![], barrier: None }
     }
 
     fn stream(&mut self, socket: Socket) -> &mut TcpStream {
@@ -152,25 +153,19 @@ impl Driver for TcpDriver {
     }
 
     fn read(&mut self, socket: Socket, into: &mut Vec<u8>, patience: Patience) -> Input {
-        let timeout = match patience {
-            Patience::Expecting => EXPECTING,
-            Patience::Doubting => DOUBTING,
-        };
         let stream = self.stream(socket);
-        stream.set_read_timeout(Some(timeout)).expect("a valid timeout");
-        let mut buffer = [0; 16 * 1024];
-        match stream.read(&mut buffer) {
-            Ok(0) => Input::End,
-            Ok(len) => {
-                into.extend_from_slice(&buffer[..len]);
-                Input::Bytes
-            }
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::TimedOut => Input::Nothing,
-                ErrorKind::ConnectionReset => Input::End,
-                _ => panic!("reading: {error}"),
-            },
+        if patience == Patience::Expecting {
+            stream.set_read_timeout(Some(EXPECTING)).expect("a valid timeout");
+            return read(stream, into);
         }
+        stream.set_nonblocking(true).expect("a socket");
+        let mut input = read(stream, into);
+        if input == Input::Nothing {
+            self.barrier.get_or_insert_with(|| Barrier::new(self.broker)).pass();
+            input = read(self.stream(socket), into);
+        }
+        self.stream(socket).set_nonblocking(false).expect("a socket");
+        input
     }
 
     fn close(&mut self, socket: Socket) {
@@ -184,5 +179,21 @@ impl Driver for TcpDriver {
 
     fn pass(&mut self, ms: u64) {
         std::thread::sleep(Duration::from_millis(ms));
+    }
+}
+
+fn read(stream: &mut TcpStream, into: &mut Vec<u8>) -> Input {
+    let mut buffer = [0; 16 * 1024];
+    match stream.read(&mut buffer) {
+        Ok(0) => Input::End,
+        Ok(len) => {
+            into.extend_from_slice(&buffer[..len]);
+            Input::Bytes
+        }
+        Err(error) => match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Input::Nothing,
+            ErrorKind::ConnectionReset => Input::End,
+            _ => panic!("reading: {error}"),
+        },
     }
 }

@@ -12,15 +12,11 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use mosquitto::Mosquitto;
 use script::Script;
 use support::Broker;
 use world::World;
-
-/// Pauses of a script's runs: the first is quick, the others rule out that a difference is only a matter of time.
-const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(5), Duration::from_millis(40)];
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
@@ -29,14 +25,13 @@ fn number(name: &str, default: u64) -> u64 {
 /// Counts the explained differences; Err: one that is not.
 fn compare(
     seed: u64,
-    attempt: usize,
     ours: SocketAddr,
     theirs: SocketAddr,
     explained: &mut BTreeMap<&'static str, u64>,
 ) -> Result<(), String> {
-    let root = format!("d{seed}x{attempt}");
+    let root = format!("d{seed}");
     let script = Script::new(seed, &root);
-    let mut worlds = [ours, theirs].map(|address| World::new(address, &script, &root, PAUSES[attempt]));
+    let mut worlds = [ours, theirs].map(|address| World::new(address, &script, &root));
     let mut trace = format!("seed {seed}, versions {:?}\n", script.versions);
     for (client, step) in &script.steps {
         trace += &format!("client {client}: {step:?}\n");
@@ -59,14 +54,7 @@ fn differ_only_as_documented(shards: usize) {
     let mut explained = BTreeMap::new();
     let mut faults = vec![];
     for seed in first..first + number("DIFF_SEEDS", 150) {
-        let mut fault = None;
-        for attempt in 0..PAUSES.len() {
-            fault = compare(seed, attempt, broker.address(), mosquitto.address(), &mut explained).err();
-            if fault.is_none() {
-                break;
-            }
-        }
-        faults.extend(fault);
+        faults.extend(compare(seed, broker.address(), mosquitto.address(), &mut explained).err());
     }
     println!("{shards} shards, explained: {explained:?}");
     assert!(faults.is_empty(), "{} scripts differ; the first:\n{}", faults.len(), faults[0]);

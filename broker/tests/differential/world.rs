@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
 use protocol::{
     Ack, Connect, Decoder, Disconnect, Packet, Properties, PropertyId, PropertyWriter, Publish, QoS,
@@ -11,6 +10,7 @@ use protocol::{
 
 use crate::script::{CLIENTS, Message, Script, Step, WillOptions};
 use crate::support::PATIENCE;
+use crate::support::barrier::Barrier;
 
 /// What came to each client in one step, sorted: the order within a step is not prescribed between topics.
 pub type Came = [Vec<String>; CLIENTS];
@@ -20,8 +20,7 @@ pub struct World {
     versions: [Version; CLIENTS],
     root: String,
     peers: [Option<Peer>; CLIENTS],
-    /// Between two looks at whether anything still comes.
-    pause: Duration,
+    barrier: Barrier,
 }
 
 struct Peer {
@@ -37,8 +36,10 @@ struct Peer {
 }
 
 impl World {
-    pub fn new(address: SocketAddr, script: &Script, root: &str, pause: Duration) -> World {
-        World { address, versions: script.versions, root: root.to_owned(), peers: Default::default(), pause }
+    pub fn new(address: SocketAddr, script: &Script, root: &str) -> World {
+        let peers = Default::default();
+        let barrier = Barrier::new(address);
+        World { address, versions: script.versions, root: root.to_owned(), peers, barrier }
     }
 
     pub fn act(&mut self, client: usize, step: &Step) -> Came {
@@ -92,11 +93,11 @@ impl World {
         came
     }
 
-    /// Pings everybody until nothing else comes, twice.
+    /// Lets the broker serve everything and reads what came, until nothing did and so nothing was answered.
     fn settle(&mut self) {
-        let mut quiet = 0;
-        while quiet < 2 {
-            std::thread::sleep(self.pause);
+        let mut has_come = true;
+        while has_come {
+            self.barrier.pass();
             let before: usize = self.peers.iter().flatten().map(|peer| peer.came.len()).sum();
             for peer in self.peers.iter_mut().flatten().filter(|peer| !peer.is_ended) {
                 let pongs = peer.pongs;
@@ -104,7 +105,7 @@ impl World {
                 peer.read_until(|peer| peer.pongs > pongs);
             }
             let after: usize = self.peers.iter().flatten().map(|peer| peer.came.len()).sum();
-            quiet = if after == before { quiet + 1 } else { 0 };
+            has_come = after > before;
         }
     }
 }

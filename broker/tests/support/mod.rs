@@ -9,6 +9,7 @@
 // Each test binary uses its part.
 #![allow(dead_code)]
 
+pub mod barrier;
 pub mod client;
 pub mod crowd;
 pub mod logs;

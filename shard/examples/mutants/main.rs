@@ -112,7 +112,7 @@ impl Bench {
         let why: String = why.split_once(": ").map_or("", |(_, why)| why).chars().take(70).collect();
         Ok(Some(format!(
             "{}{}",
-            by.unwrap_or("a test"),
+            by.unwrap_or("a test").trim(),
             if why.is_empty() { why } else { format!(": {why}") }
         )))
     }

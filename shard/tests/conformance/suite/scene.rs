@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use protocol::{ReasonCode, Version};
+use protocol::{PropertyId, ReasonCode, Version};
 
 use super::case::{Real, version_name};
 use super::core::Core;
 use super::options::{Options, id};
 use super::peer::Peer;
+use super::received::Properties;
 
 /// Names a connection of a driver.
 pub type Socket = usize;
@@ -17,7 +18,7 @@ pub type Socket = usize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     Bytes,
-    /// Nothing, and nothing will come unless something is done or time passes (TCP: nothing came for the time).
+    /// Nothing, and nothing will come unless something is done or time passes.
     Nothing,
     /// The broker has closed, and all its bytes were read.
     End,
@@ -28,7 +29,7 @@ pub enum Input {
 pub enum Patience {
     /// Something has to come: up to some seconds.
     Expecting,
-    /// Nothing should come: a fraction of a second.
+    /// Nothing should come: until the broker has served all that was sent before.
     Doubting,
 }
 
@@ -81,6 +82,15 @@ impl Scene {
     /// Milliseconds by which a case keeps away from a moment at which something happens: 0 where time is a number.
     pub fn slack_ms(&self) -> u64 {
         self.driver.borrow().slack_ms()
+    }
+
+    /// The Message Expiry Interval of a message that has just been published with this one: what passed on its way is
+    /// taken off and the rest rounded down, so where time passes it may be a second less.
+    #[track_caller]
+    pub fn assert_expiry(&self, properties: &Properties, seconds: u32) {
+        let least = seconds - u32::from(self.slack_ms() > 0);
+        let found = properties.number(PropertyId::MessageExpiryInterval);
+        assert!(found.is_some_and(|found| (least..=seconds).contains(&found)), "{found:?}, sent {seconds}");
     }
 
     /// The first where cases with large numbers take them in full: in one of the runs, so that all of them together stay

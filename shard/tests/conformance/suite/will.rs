@@ -221,7 +221,7 @@ fn will_properties_are_published(scene: &mut Scene) {
     let found = watcher.expect_message();
     assert_eq!(found.properties.pairs(), [("a", "1"), ("b", "2"), ("a", "3")]);
     assert_eq!(found.properties.number(PropertyId::PayloadFormatIndicator), Some(1));
-    assert_eq!(found.properties.number(PropertyId::MessageExpiryInterval), Some(60));
+    scene.assert_expiry(&found.properties, 60);
     assert_eq!(found.properties.text(PropertyId::ContentType), Some("text/plain"));
     assert_eq!(found.properties.text(PropertyId::ResponseTopic), Some("answer"));
     assert_eq!(found.properties.binary(PropertyId::CorrelationData), Some(&[0, 1, 0xFF][..]));

@@ -650,7 +650,7 @@ fn will_properties_are_kept(scene: &mut Scene) {
     let message = watcher.expect_message();
     assert_eq!(message.text(), "bytes");
     let properties = &message.properties;
-    assert_eq!(properties.number(PropertyId::MessageExpiryInterval), Some(600));
+    scene.assert_expiry(properties, 600);
     assert_eq!(properties.number(PropertyId::PayloadFormatIndicator), Some(1));
     assert_eq!(properties.text(PropertyId::ContentType), Some("text/plain"));
     assert_eq!(properties.text(PropertyId::ResponseTopic), Some("answers"));
