@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::cores::CoreSet;
+use crate::scenario;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -79,8 +81,11 @@ pub struct RunArgs {
     /// Further rounds, up to so many in all, for brokers whose rounds disagree by more than 3 % in cost
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds_max: u32,
+    /// Minutes for everything: rounds after the first are left out where the end would lie beyond
+    #[arg(long, value_name = "MINUTES", default_value = "18", value_parser = parse_minutes)]
+    pub budget: Duration,
     /// Measured seconds of each run, instead of the scenario's
-    #[arg(long)]
+    #[arg(long, value_parser = parse_seconds)]
     pub seconds: Option<f64>,
     /// Cores of the broker, such as 0 or 0-3 [default: the first half of the allowed ones]
     #[arg(long)]
@@ -100,6 +105,20 @@ pub struct RunArgs {
     /// Folder of the brokers' definitions
     #[arg(long, default_value = "perf/brokers")]
     pub definitions: PathBuf,
+}
+
+fn parse_minutes(text: &str) -> Result<Duration, String> {
+    let minutes = text.parse::<f64>().map_err(|error| error.to_string())?;
+    Duration::try_from_secs_f64(minutes * 60.0).map_err(|error| error.to_string())
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse::<f64>().map_err(|error| error.to_string())?;
+    let known = scenario::SECONDS;
+    match known.contains(&seconds) {
+        true => Ok(seconds),
+        false => Err(format!("must be {} to {}", known.start(), known.end())),
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +143,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_that_are_none_are_refused() {
+        assert_eq!(parse_minutes("1.5"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_seconds("0.5"), Ok(0.5));
+        for text in ["-1", "NaN", "inf", "x"] {
+            assert!(parse_minutes(text).is_err() && parse_seconds(text).is_err(), "{text}");
+        }
     }
 
     #[test]

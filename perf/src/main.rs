@@ -2,6 +2,7 @@
 
 mod args;
 mod broker;
+mod budget;
 mod core_times;
 mod cores;
 mod diff;
@@ -30,7 +31,7 @@ use args::{Cli, Command, RunArgs};
 use broker::{Definition, Programs};
 use cores::CoreSet;
 use load::{Load, Times};
-use result::Report;
+use result::{Report, ScenarioResult};
 use runner::Runner;
 use scenario::Scenario;
 
@@ -122,23 +123,26 @@ fn run(args: &RunArgs, core_counts: &[usize]) -> anyhow::Result<ExitCode> {
         scratch: scratch.clone(),
         on_run: |what| eprintln!("{what}"),
     };
-    let results = runner::run_all(&runner, &scenarios);
-    let _ = fs::remove_dir_all(&scratch);
-    let remarks = remarks(&runner);
-    let report = Report {
+    let mut report = Report {
         schema: result::SCHEMA,
-        created: result::timestamp(UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()),
-        took_s: start.elapsed().as_secs_f64(),
         version: env!("CARGO_PKG_VERSION").into(),
         load_generator,
         command: std::env::args().collect(),
         host,
         brokers: runner.brokers.iter().map(|broker| broker.facts(&runner.programs)).collect(),
-        results,
-        remarks,
+        ..Report::default()
     };
-    report.write(&args.out.join("result.json"))?;
-    report::write_html(&report, &args.out.join("report.html"))?;
+    // After each scenario, so that an interruption leaves what there is.
+    let ran = runner::run_all(&runner, &scenarios, args.budget, |results| {
+        report.created = result::timestamp(UNIX_EPOCH.elapsed().unwrap_or_default().as_secs());
+        report.took_s = start.elapsed().as_secs_f64();
+        report.results = results.to_vec();
+        report.remarks = remarks(&runner, results, scenarios.len());
+        report.write(&args.out.join("result.json"))?;
+        report::write_html(&report, &args.out.join("report.html"))
+    });
+    let _ = fs::remove_dir_all(&scratch);
+    ran?;
     print(&report::text::text(&report))?;
     eprintln!("{}: {:.0} s", args.out.join("report.html").display(), report.took_s);
     let faults = runner::faults(&report.results);
@@ -146,7 +150,7 @@ fn run(args: &RunArgs, core_counts: &[usize]) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(if faults.is_empty() { 0 } else { EXIT_FAULTS }))
 }
 
-fn remarks(runner: &Runner) -> Vec<String> {
+fn remarks(runner: &Runner, results: &[ScenarioResult], scenario_count: usize) -> Vec<String> {
     let mut remarks: Vec<String> =
         runner.perf_obstacle.iter().map(|why| format!("no system calls, no profiles: {why}")).collect();
     if runner.splits.iter().any(|(broker, load)| broker.overlaps(load)) {
@@ -154,6 +158,21 @@ fn remarks(runner: &Runner) -> Vec<String> {
             "broker and load shared a core in some runs: there were too few, and those figures are too bad"
                 .into(),
         );
+    }
+    if results.len() < scenario_count {
+        remarks.push(format!("not complete: {} of {scenario_count} scenarios", results.len()));
+    }
+    let cut_short: Vec<String> = results
+        .iter()
+        .filter(|result| !result.cut_short.is_empty())
+        .map(|result| {
+            let brokers: Vec<&str> = result.cut_short.iter().map(String::as_str).collect();
+            format!("{} ({})", result.scenario.name, brokers.join(", "))
+        })
+        .collect();
+    if !cut_short.is_empty() {
+        let what = cut_short.join(", ");
+        remarks.push(format!("fewer rounds than were due, for lack of time (--budget): {what}"));
     }
     remarks
 }

@@ -1,6 +1,6 @@
 //! A result file: everything that was measured, with all that is needed to measure it again. JSON on disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -39,6 +39,9 @@ pub struct ScenarioResult {
     /// In the order in which they ran.
     pub runs: Vec<Run>,
     pub skipped: Vec<Skipped>,
+    /// Brokers that would have had more rounds, had there been time.
+    #[serde(default)]
+    pub cut_short: BTreeSet<String>,
     /// System calls of the broker for each message, by broker; counted in a run of its own.
     #[serde(default)]
     pub system_calls: BTreeMap<String, f64>,
@@ -164,8 +167,15 @@ impl Report {
 
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(self)?;
-        fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+        replace(path, &text)
     }
+}
+
+/// Writes a file whole: who reads it meanwhile, or is left with it after an interruption, has the old or the new one.
+pub fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, text).with_context(|| format!("writing {}", new.display()))?;
+    fs::rename(&new, path).with_context(|| format!("replacing {}", path.display()))
 }
 
 /// Now, in UTC, to the second.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::broker::{Definition, Programs, Running};
+use crate::budget::{Budget, Plan, nominal_s};
 use crate::core_times::CoreTimes;
 use crate::cores::CoreSet;
 use crate::load::{Broker, Load, Output, Times, Watchdog};
@@ -68,15 +69,17 @@ struct Seen {
 }
 
 impl Runner {
-    pub fn run(&self, scenario: &Scenario) -> ScenarioResult {
-        let (system_calls, profiles) = Default::default();
+    fn run(&self, scenario: &Scenario, budget: &mut Budget, start: Instant) -> ScenarioResult {
+        let (cut_short, system_calls, profiles) = Default::default();
         let mut result = ScenarioResult {
             scenario: scenario.clone(),
             runs: vec![],
             skipped: vec![],
+            cut_short,
             system_calls,
             profiles,
         };
+        let nominal_s = nominal_s(scenario, self.times);
         let mut brokers = Vec::new();
         for broker in &self.brokers {
             match self.obstacle(broker, scenario) {
@@ -92,6 +95,16 @@ impl Runner {
                     if is_known_to_be_overloaded(&own) || round >= least && is_settled(&own) {
                         continue;
                     }
+                    let elapsed_s = start.elapsed().as_secs_f64();
+                    let is_in_time = match round {
+                        0 => true,
+                        round if round < self.rounds => budget.allows_asked(elapsed_s, nominal_s),
+                        _ => budget.allows_further(elapsed_s, nominal_s),
+                    };
+                    if !is_in_time {
+                        result.cut_short.insert(broker.title.clone());
+                        continue;
+                    }
                     (self.on_run)(&format!(
                         "{}: {} on cores {}, round {}",
                         scenario.name,
@@ -100,13 +113,37 @@ impl Runner {
                         round + 1
                     ));
                     result.runs.push(self.run_once(scenario, broker, split, round));
+                    budget.has_run(nominal_s);
                 }
             }
         }
         for broker in brokers {
             self.probe(scenario, broker, &mut result);
+            budget.has_run(nominal_s * f64::from(self.probes(scenario, broker)));
         }
         result
+    }
+
+    /// What is to run of a scenario, as its budget sees it.
+    fn plan(&self, scenario: &Scenario) -> Plan {
+        let able = self.brokers.iter().filter(|broker| self.obstacle(broker, scenario).is_none());
+        let (mut brokers, mut probes) = (0.0, 0);
+        for broker in able {
+            brokers += 1.0;
+            probes += self.probes(scenario, broker);
+        }
+        let nominal_s = nominal_s(scenario, self.times);
+        Plan {
+            round_s: nominal_s * brokers * self.splits.len() as f64,
+            rounds: self.rounds,
+            probes_s: nominal_s * f64::from(probes),
+        }
+    }
+
+    /// Runs of a broker besides the rounds.
+    fn probes(&self, scenario: &Scenario, broker: &Definition) -> u32 {
+        let wanted = u32::from(scenario.count_calls) + u32::from(self.profiled.contains(&broker.title));
+        if self.perf_obstacle.is_none() { wanted } else { 0 }
     }
 
     fn obstacle(&self, broker: &Definition, scenario: &Scenario) -> Option<String> {
@@ -341,9 +378,15 @@ fn share(user_ns: u64, system_ns: u64) -> Option<f64> {
     (user_ns + system_ns >= 100_000_000).then(|| per(user_ns, user_ns + system_ns))
 }
 
-/// Runs all scenarios, in order.
-pub fn run_all(runner: &Runner, scenarios: &[Scenario]) -> Vec<ScenarioResult> {
+/// Runs all scenarios, in order. `on_results` is given all results so far after each.
+pub fn run_all(
+    runner: &Runner,
+    scenarios: &[Scenario],
+    limit: Duration,
+    mut on_results: impl FnMut(&[ScenarioResult]) -> anyhow::Result<()>,
+) -> anyhow::Result<Vec<ScenarioResult>> {
     let start = Instant::now();
+    let mut budget = Budget::new(limit, scenarios.iter().map(|scenario| runner.plan(scenario)));
     let mut results = Vec::new();
     for (index, scenario) in scenarios.iter().enumerate() {
         (runner.on_run)(&format!(
@@ -353,9 +396,11 @@ pub fn run_all(runner: &Runner, scenarios: &[Scenario]) -> Vec<ScenarioResult> {
             start.elapsed().as_secs_f64(),
             scenario.title
         ));
-        results.push(runner.run(scenario));
+        budget.begin_scenario();
+        results.push(runner.run(scenario, &mut budget, start));
+        on_results(&results)?;
     }
-    results
+    Ok(results)
 }
 
 /// What was wrong in these results: scenario, broker, what.

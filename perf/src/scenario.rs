@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+/// Measured time of a run.
+pub const SECONDS: std::ops::RangeInclusive<f64> = 0.1..=86_400.0;
 /// What a broker must be able to do for a scenario. A broker's definition names what it lacks.
-const SECONDS: std::ops::RangeInclusive<f64> = 0.1..=86_400.0;
 pub const NEEDS: [&str; 2] = ["retained", "sessions"];
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

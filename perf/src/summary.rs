@@ -228,8 +228,8 @@ pub mod tests {
             target: None,
             published: Vec::new(),
         };
-        let (system_calls, profiles) = Default::default();
-        ScenarioResult { scenario, runs, skipped: Vec::new(), system_calls, profiles }
+        let (skipped, cut_short, system_calls, profiles) = Default::default();
+        ScenarioResult { scenario, runs, skipped, cut_short, system_calls, profiles }
     }
 
     #[test]

@@ -124,6 +124,46 @@ fn a_broker_that_fails_is_reported_and_the_exit_code_tells() {
     assert_eq!(result["results"][0]["skipped"][0]["why"], "no-such-program is not installed");
 }
 
+/// What an interruption in the second scenario would leave: its broker keeps what it finds when it is started.
+#[test]
+fn a_result_is_there_after_each_scenario() {
+    build_programs();
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(path("second.toml"), SCENARIO).expect("a file");
+    let script = format!(
+        "cp {} {}; cp {} {}",
+        path("out/result.json"),
+        path("kept.json"),
+        path("out/report.html"),
+        path("kept.html")
+    );
+    std::fs::write(path("keep.sh"), script).expect("a file");
+    let broker = format!("keeper=sh {}", path("keep.sh"));
+    let output = run(dir.path(), &[&path("second.toml"), "--broker", &broker]);
+    assert_eq!(output.status.code(), Some(5), "{}", told(&output));
+
+    let kept: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path("kept.json")).expect("a result")).expect("JSON");
+    assert_eq!(kept["results"].as_array().map(Vec::len), Some(1));
+    assert_eq!(kept["remarks"][0], "not complete: 1 of 2 scenarios");
+    assert!(std::fs::read_to_string(path("kept.html")).expect("a page").contains("not complete: 1 of 2"));
+    let (_, result) = result_of(dir.path());
+    assert_eq!(result["results"].as_array().map(Vec::len), Some(2));
+    assert!(!result["remarks"].to_string().contains("not complete"));
+}
+
+#[test]
+fn rounds_without_time_are_left_out_and_told() {
+    build_programs();
+    let dir = tempfile::tempdir().expect("a folder");
+    let output = run(dir.path(), &["--broker", "floor", "--budget", "0"]);
+    assert!(output.status.success(), "{}", told(&output));
+    let (_, result) = result_of(dir.path());
+    assert_eq!(result["results"][0]["runs"].as_array().map(Vec::len), Some(1));
+    assert!(told(&output).contains("for lack of time (--budget): tiny (floor)"), "{}", told(&output));
+}
+
 #[test]
 fn unknown_names_are_refused() {
     let output = perf().args(["run", "no-such-scenario"]).output().expect("the program");

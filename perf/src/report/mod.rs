@@ -1,13 +1,11 @@
 //! The HTML report: one file that needs nothing else. The page's script draws; what it draws comes with it as JSON.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
-use anyhow::Context;
 use serde::Serialize;
 
-use crate::result::Report;
+use crate::result::{self, Report};
 use crate::summary::{self, Row};
 
 #[cfg(test)]
@@ -66,5 +64,5 @@ fn fill(page: &str, parts: &[(&str, &str)]) -> String {
 }
 
 pub fn write_html(report: &Report, path: &Path) -> anyhow::Result<()> {
-    fs::write(path, html(report)?).with_context(|| format!("writing {}", path.display()))
+    result::replace(path, &html(report)?)
 }
