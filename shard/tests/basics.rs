@@ -3,7 +3,7 @@
 mod support;
 
 use protocol::{PropertyId, QoS, ReasonCode, SubscriptionOptions, Version, Will};
-use shard::{Config, Limits};
+use shard::{AccessPolicy, AccessRule, Config, Envelope, Limits};
 use support::Node;
 use support::client::{Client, Received, options, properties};
 
@@ -206,6 +206,38 @@ fn wills_are_published_after_a_loss_and_not_after_disconnect() {
         assert_eq!(watcher.texts(node), ["gone"]);
         node.advance(100_000);
         assert_eq!(watcher.texts(node), [] as [&str; 0]);
+    });
+}
+
+#[test]
+fn a_will_needs_the_right_at_the_time_when_it_is_published() {
+    on_nodes(|node| {
+        let mut watcher = Client::connect(node, V5, "w");
+        watcher.subscribe(node, "will/#", AtLeastOnce);
+        let will = |topic| Will {
+            qos: AtLeastOnce,
+            retain: false,
+            topic,
+            payload: b"gone",
+            properties: protocol::Properties::EMPTY,
+        };
+        let connect = |node: &mut Node, client_id, topic| {
+            let options = support::client::Options { will: Some(will(topic)), ..options(V5, client_id) };
+            Client::connect_with(node, options).0
+        };
+        let clients = [connect(node, "denied", "will/denied"), connect(node, "allowed", "will/allowed")];
+        let denied =
+            AccessRule { publish: vec!["will/denied".into()], is_deny: true, ..AccessRule::default() };
+        let policy = AccessPolicy { rules: vec![denied], ..AccessPolicy::default() };
+        for shard in 0..node.shards.len() as u16 {
+            node.control(shard, Envelope::AccessChanged(policy.clone().into()));
+        }
+        for client in clients {
+            node.reset(client.socket);
+        }
+        node.run();
+        let topics: Vec<String> = watcher.messages(node).into_iter().map(|message| message.topic).collect();
+        assert_eq!(topics, ["will/allowed"]);
     });
 }
 

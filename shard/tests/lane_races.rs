@@ -2,7 +2,10 @@
 
 mod support;
 
-use protocol::{QoS, Version};
+use protocol::{
+    Packet, Properties, QoS, RetainHandling, Subscribe, SubscribeFilters, SubscriptionOptions, Unsubscribe,
+    UnsubscribeFilters, Version,
+};
 use support::Node;
 use support::client::Client;
 
@@ -44,4 +47,41 @@ fn retain_of_one_client_leaves_the_way_of_another_one() {
         node.run();
         assert_eq!(subscriber.texts(&mut node), ["retained", "first", "second"], "{qos:?}");
     }
+}
+
+fn subscribe(client: &mut Client, node: &mut Node, filter: &str, retain_handling: RetainHandling) {
+    let packet_id = client.next_id();
+    let mut filters = vec![];
+    let options = SubscriptionOptions { retain_handling, ..SubscriptionOptions::new(QoS::AtLeastOnce) };
+    SubscribeFilters::push(&mut filters, filter, options);
+    let filters = SubscribeFilters::from_wire(&filters);
+    client.send(node, &Packet::Subscribe(Subscribe { packet_id, properties: Properties::EMPTY, filters }));
+}
+
+fn unsubscribe(client: &mut Client, node: &mut Node, filter: &str) {
+    let packet_id = client.next_id();
+    let mut filters = vec![];
+    UnsubscribeFilters::push(&mut filters, filter);
+    let filters = UnsubscribeFilters::from_wire(&filters);
+    client
+        .send(node, &Packet::Unsubscribe(Unsubscribe { packet_id, properties: Properties::EMPTY, filters }));
+}
+
+/// A SUBACK waits for the routes; what the client does meanwhile holds for what comes behind it.
+#[test]
+fn retained_messages_of_a_subscription_that_went_before_its_suback_do_not_come() {
+    let mut node = Node::with_shards(3);
+    let mut publisher = Client::connect(&mut node, Version::V5, "publisher");
+    publisher.publish(&mut node, "t", "retained", QoS::AtLeastOnce, true);
+    let mut subscriber = Client::connect(&mut node, Version::V5, "subscriber");
+    node.are_lanes_held = true;
+    subscribe(&mut subscriber, &mut node, "t", RetainHandling::SendAlways);
+    unsubscribe(&mut subscriber, &mut node, "t");
+    // Again, and now without what is retained.
+    subscribe(&mut subscriber, &mut node, "t", RetainHandling::DoNotSend);
+    node.are_lanes_held = false;
+    node.run();
+    assert_eq!(subscriber.texts(&mut node), [] as [&str; 0]);
+    publisher.publish(&mut node, "t", "live", QoS::AtLeastOnce, false);
+    assert_eq!(subscriber.texts(&mut node), ["live"], "the second subscription stands");
 }

@@ -57,7 +57,7 @@ fn copy_sources(root: &Path, copy: &Path) -> Result<()> {
 
 /// Tests one after the other, those first that take the least time to build and to run.
 const STAGES: [&[&str]; 3] = [
-    &["--lib", "--test", "basics", "--test", "lane_races"],
+    &["--lib", "--test", "basics", "--test", "lane_races", "--test", "memory", "--test", "passing"],
     &["--test", "conformance"],
     &["--test", "simulation"],
 ];
