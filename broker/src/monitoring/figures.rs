@@ -124,6 +124,18 @@ fn end_reasons() -> impl Iterator<Item = (usize, &'static str)> {
     EndReason::ALL.into_iter().map(|(reason, label)| (reason as usize, label))
 }
 
+/// Those that can refuse a CONNECT: the others end connections that were accepted.
+fn refusal_reasons() -> impl Iterator<Item = (usize, &'static str)> {
+    const LIVE_ONLY: [EndReason; 5] = [
+        EndReason::KeepAliveTimeout,
+        EndReason::Takeover,
+        EndReason::SlowConsumer,
+        EndReason::ReceiveMaximum,
+        EndReason::TopicAlias,
+    ];
+    end_reasons().filter(|(reason, _)| !LIVE_ONLY.iter().any(|live| *live as usize == *reason))
+}
+
 fn packet_types(types: [usize; 11]) -> impl Iterator<Item = (usize, &'static str)> {
     types.into_iter().map(|number| (number, PACKET_LABELS[number]))
 }
@@ -163,7 +175,7 @@ pub static FAMILIES: &[Family] = &[
     single!(Gauge "mqtt_connections_max", "Most live connections at once since the start",
         |s| s.metrics.connections_max),
     single!(Counter "mqtt_connects", "Connections that completed CONNECT", |s| s.metrics.connects),
-    labelled!(Counter "mqtt_connect_rejected", "Refused CONNECTs", "reason" in end_reasons(),
+    labelled!(Counter "mqtt_connect_rejected", "Refused CONNECTs", "reason" in refusal_reasons(),
         |s: &MetricsSnapshot| s.metrics.connect_rejected),
     labelled!(Counter "mqtt_disconnects", "Ended connections", "reason" in end_reasons(),
         |s: &MetricsSnapshot| s.metrics.disconnects),
