@@ -103,15 +103,15 @@ faults! {
     "alias-unsent", "an alias is used though the PUBLISH that set it was too large to be sent", "connection.rs",
         "if let (Some(_), None, Some(alias), Some(aliases)) = (fits," => "if let (_, None, Some(alias), Some(aliases)) = (fits,";
     "alias-kept", "an alias of the client keeps its first topic", "connection.rs",
-        "        self.topics[at] = Some(topic.into());" => "        self.topics[at].get_or_insert_with(|| topic.into());";
+        "        topics[at] = Some(topic.into());" => "        topics[at].get_or_insert_with(|| topic.into());";
     "shape", "subscribers of one message get each other's identifiers", "connection.rs",
         "            (Version::V5, [id]) => *id," => "            (Version::V5, [_]) => 0,";
     "resend-too-large", "what is too large for the new connection keeps its place in the window", "waiting.rs",
         "            self.complete_unsent(session, packet_id, outgoing.qos);\n" => "            let _ = session;\n";
     "queue-identifiers", "what has waited comes without its subscription identifiers", "waiting.rs",
-        "            identifiers: Identifiers::from_slice(copy.identifiers),\n" => "            identifiers: Identifiers::None,\n";
+        "            identifiers: self.messages.keep_identifiers(copy.identifiers),\n" => "            identifiers: self.messages.keep_identifiers(&[]),\n";
     "resend-identifiers", "what is repeated comes without its subscription identifiers", "publish.rs",
-        "identifiers: Identifiers::from_slice(copy.identifiers)," => "identifiers: Identifiers::None,";
+        "identifiers: self.messages.keep_identifiers(copy.identifiers)," => "identifiers: self.messages.keep_identifiers(&[]),";
     "as-published", "RETAIN is forwarded to who did not ask for it", "publish.rs",
         "retain: message.retain && subscriber.retain_as_published," => "retain: message.retain,";
     "will-rights", "the rights of a will are not looked at again", "own_messages.rs",
@@ -139,7 +139,7 @@ faults! {
     "will-lost", "a will that waits is lost when its session ends", "ends.rs",
         "        if self.sessions[index as usize].will.is_some() {" => "        if false {";
     "will-at-once", "a will does not wait for its delay", "ends.rs",
-        "        if delay_ms == Some(0) {" => "        if delay_ms.is_some() {";
+        "                delay_ms => will.due_at = Some(now + delay_ms)," => "                _ => self.publish_will(index),";
     "will-kept", "DISCONNECT with a code other than 0 takes the will away", "ends.rs",
         "        if disconnect.reason == ReasonCode::Success {" => "        if true {";
     "disconnect-expiry", "Session Expiry Interval of DISCONNECT is ignored", "ends.rs",
